@@ -1,1 +1,34 @@
-//! See the package's description.
+//! Where models lie on a disk.
+//!
+//! A *store* is one place that holds models: a Hugging Face hub cache, or a folder of models. This crate is the only
+//! one that knows how a store is laid out. It walks a store once, in parallel, with one stat for each entry, and hands
+//! back a [`Scan`]: the models found, what else lies there, and a [`Ledger`] that can tell how many bytes the
+//! filesystem would get back if a given set of them went.
+//!
+//! It never prints, never reads the environment, never follows a link out of its store, and never writes.
+
+mod access;
+mod details;
+mod extents;
+mod filesystem;
+mod held;
+mod layout;
+mod ledger;
+mod problem;
+mod safe;
+mod scan;
+mod spec;
+mod watch;
+
+pub use access::{DirHandle, Entry, EntryKind, Stat};
+pub use details::{Details, Listing, ListingFile, LocalDownload, LocalFile};
+pub use filesystem::Filesystem;
+pub use layout::{Layout, layout_of};
+pub use ledger::{Ledger, OwnerId, Reclaim};
+pub use problem::{Problem, ProblemKind, Severity};
+pub use safe::{is_safe_component, is_safe_relative};
+pub use scan::{
+    Blob, FileEntry, FoundModel, Link, RepoKind, RepoSnapshot, Scan, ScanError, Stray, StrayItem, Usage,
+};
+pub use spec::{ParseStoreError, StoreKind, StoreSpec};
+pub use watch::{Late, Progress, watch};

@@ -1,0 +1,200 @@
+//! The shared blob store: `blobs/<2 hex>/<xet hash>`, beside it `.refs` (who uses it) and `.lock`.
+//!
+//! Each line of `.refs` names a repo blob that links to the payload, relative to the cache. A payload without a
+//! readable `.refs` may have users that nobody can name, so it is never free.
+
+use std::collections::HashMap;
+use std::io::Read;
+
+use super::SharedUse;
+use crate::access::{DirHandle, Entry, EntryKind, Stat};
+use crate::details::is_hex;
+use crate::ledger::{LedgerBuilder, OwnerId, Users};
+use crate::problem::{Problem, ProblemKind};
+use crate::scan::{Stray, StrayItem};
+
+const REFS_LIMIT: u64 = 4 << 20;
+
+pub(super) struct SharedBlob {
+    /// Relative to the store's root.
+    pub(super) path: String,
+    pub(super) stat: Stat,
+    pub(super) certain: u64,
+    /// The repo blobs that `.refs` names, relative to the store's root; `None` where it cannot be read.
+    users: Option<Vec<String>>,
+    /// `.refs` and `.lock`.
+    beside: Vec<(String, Stat)>,
+}
+
+#[derive(Default)]
+pub(super) struct SharedBlobs {
+    there: bool,
+    blobs: Vec<SharedBlob>,
+    by_path: HashMap<String, usize>,
+    /// Directories and what else lies there.
+    others: Vec<Stat>,
+}
+
+impl SharedBlobs {
+    pub(super) fn read(
+        root: &DirHandle,
+        entries: &[Entry],
+        asks_extents: bool,
+        strays: &mut Vec<Stray>,
+    ) -> Self {
+        let mut this = SharedBlobs::default();
+        let Some(top) = entries.iter().find(|entry| entry.name() == Some("blobs")) else { return this };
+        let Ok(dir) = root.open_dir(&top.raw_name) else { return this };
+        if !dir.stat_of(c".huggingface-shared-blobs").is_ok_and(|stat| stat.kind == EntryKind::File) {
+            return this;
+        }
+        this.there = true;
+        this.others.push(top.stat);
+        let mut unreadable = |path: String, error: std::io::Error| {
+            strays.push(Stray {
+                problem: Problem::new(
+                    ProblemKind::Unreadable,
+                    Some(&path),
+                    format!("cannot be read: {error}; blobs in it were not counted"),
+                ),
+                repo_id: None,
+                owner: None,
+                items: Vec::new(),
+            });
+        };
+        let groups = match dir.list() {
+            Ok(groups) => groups,
+            Err(error) => {
+                unreadable("blobs".to_owned(), error);
+                return this;
+            }
+        };
+        for group in groups {
+            this.others.push(group.stat);
+            let Some(name) = group.name().filter(|name| is_hex(name, 2)) else { continue };
+            match dir.open_dir(&group.raw_name).and_then(|below| Ok((below.list()?, below))) {
+                Ok((files, below)) => this.read_group(&below, name, files, asks_extents),
+                Err(error) => unreadable(format!("blobs/{name}"), error),
+            }
+        }
+        this
+    }
+
+    fn read_group(&mut self, dir: &DirHandle, group: &str, files: Vec<Entry>, asks_extents: bool) {
+        let mut beside: HashMap<String, Vec<(String, Stat)>> = HashMap::new();
+        let mut payloads = Vec::new();
+        for file in files {
+            let Some(name) = file.name() else {
+                self.others.push(file.stat);
+                continue;
+            };
+            let path = format!("blobs/{group}/{name}");
+            match name.split_once('.') {
+                None if file.stat.kind == EntryKind::File => payloads.push((path, file)),
+                Some((hash, "refs" | "lock")) => {
+                    beside.entry(format!("blobs/{group}/{hash}")).or_default().push((path, file.stat));
+                }
+                _ => self.others.push(file.stat),
+            }
+        }
+        for (path, file) in payloads {
+            let beside = beside.remove(&path).unwrap_or_default();
+            let certain = match dir.open_file(&file.raw_name) {
+                Ok(opened) if asks_extents => crate::extents::private_bytes(&opened, file.stat.allocated),
+                _ => file.stat.allocated,
+            };
+            let users = read_users(dir, &file);
+            self.by_path.insert(path.clone(), self.blobs.len());
+            self.blobs.push(SharedBlob { path, stat: file.stat, certain, users, beside });
+        }
+        self.others.extend(beside.into_values().flatten().map(|(_, stat)| stat));
+    }
+
+    pub(super) fn is_there(&self) -> bool {
+        self.there
+    }
+
+    /// The payload at `path`, relative to the store's root.
+    pub(super) fn get(&self, path: &str) -> Option<(usize, &SharedBlob)> {
+        let index = *self.by_path.get(path)?;
+        Some((index, &self.blobs[index]))
+    }
+
+    pub(super) fn by_index(&self, index: usize) -> &SharedBlob {
+        &self.blobs[index]
+    }
+
+    /// Once all repos are read: books each payload on its users, and tells of those that nobody uses.
+    pub(super) fn settle(
+        &self,
+        root: &DirHandle,
+        uses: &[SharedUse],
+        book: &mut LedgerBuilder,
+        strays: &mut Vec<Stray>,
+    ) {
+        for stat in &self.others {
+            book.add(stat, stat.allocated, Users::Never);
+        }
+        let mut uses_of: Vec<Vec<&SharedUse>> = vec![Vec::new(); self.blobs.len()];
+        for one in uses {
+            uses_of[one.payload].push(one);
+        }
+        for (blob, uses) in self.blobs.iter().zip(uses_of) {
+            let users = match &blob.users {
+                None => {
+                    strays.push(self.stray(
+                        blob,
+                        ProblemKind::SharedBlobUntracked,
+                        "its `.refs` is missing or unreadable, so nobody can tell which repos use it; it is never removed",
+                        None,
+                    ));
+                    Users::Never
+                }
+                Some(lines) if lines.iter().any(|line| !accounted(root, line, &uses)) => Users::Never,
+                Some(_) if uses.is_empty() => {
+                    let owner = book.owner();
+                    let message = "no repo in this store links to this shared blob";
+                    strays.push(self.stray(blob, ProblemKind::OrphanBlob, message, Some(owner)));
+                    Users::one(owner)
+                }
+                Some(_) => Users::several(uses.iter().map(|one| one.owner).collect()),
+            };
+            book.add(&blob.stat, blob.certain, users.clone());
+            for (_, stat) in &blob.beside {
+                book.add(stat, stat.allocated, users.clone());
+            }
+        }
+    }
+
+    fn stray(&self, blob: &SharedBlob, kind: ProblemKind, message: &str, owner: Option<OwnerId>) -> Stray {
+        let item =
+            |(path, stat): (&String, &Stat)| StrayItem { path: path.clone(), stat: *stat, link_target: None };
+        let items = std::iter::once((&blob.path, &blob.stat))
+            .chain(blob.beside.iter().map(|(path, stat)| (path, stat)))
+            .map(item)
+            .collect();
+        Stray { problem: Problem::new(kind, Some(&blob.path), message), repo_id: None, owner, items }
+    }
+}
+
+/// Whether the scan knows who holds the repo blob that a line of `.refs` names, or knows that it is gone.
+fn accounted(root: &DirHandle, line: &str, uses: &[&SharedUse]) -> bool {
+    if uses.iter().any(|one| one.blob == line) {
+        return true;
+    }
+    let Some((parent, name)) = line.rsplit_once('/') else { return false };
+    let Ok(name) = std::ffi::CString::new(name) else { return false };
+    let gone = |error: std::io::Error| error.kind() == std::io::ErrorKind::NotFound;
+    match root.open_dir_below(parent) {
+        Ok(dir) => dir.stat_of(&name).err().is_some_and(gone),
+        Err(error) => gone(error),
+    }
+}
+
+fn read_users(dir: &DirHandle, payload: &Entry) -> Option<Vec<String>> {
+    let name = std::ffi::CString::new(format!("{}.refs", payload.name()?)).ok()?;
+    let mut text = String::new();
+    dir.open_file(&name).ok()?.take(REFS_LIMIT).read_to_string(&mut text).ok()?;
+    let lines: Vec<String> = text.lines().map(str::to_owned).filter(|line| !line.is_empty()).collect();
+    lines.iter().all(|line| crate::is_safe_relative(line)).then_some(lines)
+}

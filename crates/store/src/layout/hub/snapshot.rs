@@ -1,0 +1,264 @@
+//! One snapshot: a directory of links to blobs.
+
+use std::collections::HashMap;
+use std::ffi::CString;
+use std::io::Read;
+
+use super::Around;
+use crate::access::{DirHandle, Entry, EntryKind, Stat};
+use crate::problem::{Problem, ProblemKind};
+use crate::safe::resolve;
+use crate::scan::{Blob, FileEntry, Link};
+
+/// A repo's own blob.
+pub(super) struct RepoBlob {
+    pub(super) stat: Stat,
+    pub(super) certain: u64,
+    pub(super) place: Place,
+}
+
+/// Where a blob's bytes are.
+pub(super) enum Place {
+    /// In the repo's `blobs`.
+    Here,
+    /// In the shared blob store: the link to there, and the payload's index.
+    Shared { target: String, payload: usize },
+    /// It is a link that leads nowhere in this store.
+    Broken { problem: ProblemKind, target: String },
+}
+
+/// What the walk of one snapshot collects.
+#[derive(Default)]
+pub(super) struct Found {
+    pub(super) files: Vec<FileEntry>,
+    pub(super) dirs: Vec<(String, Stat)>,
+    pub(super) problems: Vec<Problem>,
+    /// The links and whatever else of the snapshot has a stat of its own, for the ledger.
+    pub(super) own: Vec<Stat>,
+    /// Names of the repo's blobs that it uses.
+    pub(super) uses: Vec<String>,
+    /// Files that hold the text of a link.
+    pub(super) flattened: Vec<String>,
+}
+
+pub(super) struct Walk<'a> {
+    pub(super) around: &'a Around<'a>,
+    /// The repo's directory, relative to the store's root.
+    pub(super) repo: &'a str,
+    pub(super) blobs: &'a HashMap<String, RepoBlob>,
+}
+
+/// Text this long or shorter may be a link that a copying program wrote out as a file.
+const FLATTENED: std::ops::RangeInclusive<u64> = 40..=256;
+
+impl Walk<'_> {
+    /// Walks `dir`, which is `inside` the snapshot (empty for its top) and lies at `place` in the store.
+    pub(super) fn walk(&self, dir: &DirHandle, inside: &str, place: &str, found: &mut Found, depth: u32) {
+        let entries = match dir.list() {
+            Ok(entries) => entries,
+            Err(error) => {
+                found.problems.push(Problem::new(
+                    ProblemKind::Unreadable,
+                    Some(if inside.is_empty() { "." } else { inside }),
+                    format!("this directory cannot be read: {error}; check its permissions"),
+                ));
+                return;
+            }
+        };
+        self.around.progress.step(entries.len() as u64);
+        for entry in entries {
+            let Some(name) = entry.name() else {
+                found.own.push(entry.stat);
+                found.problems.push(Problem::new(
+                    ProblemKind::NameNotUtf8,
+                    Some(&entry.lossy_name()),
+                    "its name is not UTF-8; it was counted but not read",
+                ));
+                continue;
+            };
+            let path = if inside.is_empty() { name.to_owned() } else { format!("{inside}/{name}") };
+            let real = format!("{place}/{name}");
+            match entry.stat.kind {
+                EntryKind::Link => self.link(dir, &entry, path, place, found),
+                EntryKind::File => self.file(dir, &entry, path, real, place, found),
+                EntryKind::Dir if depth < 32 => match dir.open_dir(&entry.raw_name) {
+                    Ok(below) => {
+                        found.dirs.push((real.clone(), entry.stat));
+                        self.walk(&below, &path, &real, found, depth + 1);
+                    }
+                    Err(error) => {
+                        found.own.push(entry.stat);
+                        found.problems.push(Problem::new(
+                            ProblemKind::Unreadable,
+                            Some(&path),
+                            format!("this directory cannot be read: {error}; check its permissions"),
+                        ));
+                    }
+                },
+                _ => {
+                    found.own.push(entry.stat);
+                    found.problems.push(Problem::new(
+                        ProblemKind::LinkNotFollowed,
+                        Some(&path),
+                        "it is neither a file nor a link to a blob; it was not opened",
+                    ));
+                }
+            }
+        }
+    }
+
+    fn link(&self, dir: &DirHandle, entry: &Entry, path: String, place: &str, found: &mut Found) {
+        found.own.push(entry.stat);
+        let mut problem =
+            |kind, message: String| found.problems.push(Problem::new(kind, Some(&path), message));
+        let target = match dir.read_link(&entry.raw_name) {
+            Ok(target) => target,
+            Err(error) => {
+                return problem(ProblemKind::Unreadable, format!("this link cannot be read: {error}"));
+            }
+        };
+        let Some(real) = resolve(self.around.root_path, place, &target) else {
+            return problem(
+                ProblemKind::LinkOutsideStore,
+                format!("it links to `{}`, outside the store; it was not followed", target.escape_debug()),
+            );
+        };
+        let link = Link { target, stat: entry.stat };
+        self.reach(path, real, Some(link), found);
+    }
+
+    /// A file of the snapshot whose bytes should lie at `real`: the repo's blob, mostly.
+    fn reach(&self, path: String, real: String, link: Option<Link>, found: &mut Found) {
+        let mut problem =
+            |kind, message: String| found.problems.push(Problem::new(kind, Some(&path), message));
+        let blob_name = real
+            .strip_prefix(self.repo)
+            .and_then(|rest| rest.strip_prefix("/blobs/"))
+            .filter(|name| !name.contains('/'))
+            .map(str::to_owned);
+        if let Some(name) = blob_name {
+            let name = name.as_str();
+            let Some(blob) = self.blobs.get(name) else {
+                return problem(
+                    ProblemKind::DanglingLink,
+                    format!("its blob `{name}` is not there; download the model again to mend it"),
+                );
+            };
+            let file = match &blob.place {
+                Place::Here => FileEntry {
+                    path,
+                    real,
+                    stat: blob.stat,
+                    certain: blob.certain,
+                    link,
+                    blob: Some(Blob { name: name.to_owned(), shared: None, link: None }),
+                },
+                Place::Shared { target, payload } => {
+                    let payload = self.around.shared.by_index(*payload);
+                    FileEntry {
+                        path,
+                        real: payload.path.clone(),
+                        stat: payload.stat,
+                        certain: payload.certain,
+                        link,
+                        blob: Some(Blob {
+                            name: name.to_owned(),
+                            shared: Some(payload.path.clone()),
+                            link: Some(Box::new(Link { target: target.clone(), stat: blob.stat })),
+                        }),
+                    }
+                }
+                Place::Broken { problem: kind, target } => {
+                    let message = match kind {
+                        ProblemKind::DanglingLink => format!(
+                            "its blob `{name}` links to `{}`, which is not there; download the model again to mend it",
+                            target.escape_debug()
+                        ),
+                        _ => format!(
+                            "its blob `{name}` links to `{}`, which was not followed: a blob may only link into the shared blob store",
+                            target.escape_debug()
+                        ),
+                    };
+                    found.uses.push(name.to_owned());
+                    return problem(*kind, message);
+                }
+            };
+            found.uses.push(name.to_owned());
+            found.files.push(file);
+            return;
+        }
+        // Elsewhere in the store: one hop, to a regular file.
+        match self.stat_below(&real) {
+            Ok(stat) if stat.kind == EntryKind::File => {
+                found.files.push(FileEntry { path, real, stat, certain: 0, link, blob: None });
+            }
+            Ok(_) => problem(
+                ProblemKind::LinkNotFollowed,
+                "it links to something that is no regular file; only one hop is followed".to_owned(),
+            ),
+            Err(_) => problem(
+                ProblemKind::DanglingLink,
+                format!("it links to `{real}`, which is not there; download the model again to mend it"),
+            ),
+        }
+    }
+
+    fn stat_below(&self, path: &str) -> std::io::Result<Stat> {
+        let (parent, name) = path.rsplit_once('/').unwrap_or(("", path));
+        let name = CString::new(name)?;
+        if parent.is_empty() {
+            self.around.root.stat_of(&name)
+        } else {
+            self.around.root.open_dir_below(parent)?.stat_of(&name)
+        }
+    }
+
+    /// A regular file in a snapshot: huggingface_hub puts the content itself there where links are not to be had.
+    fn file(
+        &self,
+        dir: &DirHandle,
+        entry: &Entry,
+        path: String,
+        real: String,
+        place: &str,
+        found: &mut Found,
+    ) {
+        found.own.push(entry.stat);
+        if let Some(target) = flattened(dir, entry)
+            && let Some(blob) = resolve(self.around.root_path, place, &target)
+            && blob.strip_prefix(self.repo).is_some_and(|rest| rest.starts_with("/blobs/"))
+        {
+            found.flattened.push(path.clone());
+            return self.reach(path, blob, Some(Link { target, stat: entry.stat }), found);
+        }
+        let certain = super::repo::certain_of(self.around, dir, entry);
+        found.files.push(FileEntry { path, real, stat: entry.stat, certain, link: None, blob: None });
+    }
+}
+
+/// The link that a copying program wrote out as the file `entry`, if it is one.
+pub(super) fn flattened(dir: &DirHandle, entry: &Entry) -> Option<String> {
+    if !FLATTENED.contains(&entry.stat.size) {
+        return None;
+    }
+    let mut text = String::new();
+    dir.open_file(&entry.raw_name).ok()?.take(*FLATTENED.end()).read_to_string(&mut text).ok()?;
+    let up = text.trim_start_matches("../");
+    let blob = up.strip_prefix("blobs/")?;
+    let plain = up.len() < text.len() && blob.bytes().all(|byte| byte == b'/' || byte.is_ascii_hexdigit());
+    plain.then_some(text)
+}
+
+/// One problem for all of a snapshot's flattened links.
+pub(super) fn flattened_problem(paths: &[String]) -> Option<Problem> {
+    let first = paths.first()?;
+    Some(Problem::new(
+        ProblemKind::FlattenedLink,
+        Some(first),
+        format!(
+            "{} of its files hold the text of a link where the link should be: the store was copied by a program that \
+             does not keep links, and no loader can use it like this; copy it again with `cp -a` or `rsync -a`",
+            paths.len()
+        ),
+    ))
+}

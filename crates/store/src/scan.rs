@@ -1,0 +1,316 @@
+use std::io;
+use std::path::{Path, PathBuf};
+
+use chrono::{DateTime, Utc};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::access::{DirHandle, Stat};
+use crate::filesystem::Filesystem;
+use crate::ledger::{Ledger, OwnerId};
+use crate::problem::{Problem, ProblemKind, Severity};
+use crate::spec::StoreSpec;
+
+/// What a hub repo holds, by the first word of its directory's name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum RepoKind {
+    /// `models--…`
+    Model,
+    /// `datasets--…`
+    Dataset,
+    /// `spaces--…`
+    Space,
+    /// `kernels--…`
+    Kernel,
+}
+
+/// Which snapshot of which repo a model is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RepoSnapshot {
+    /// What the repo holds.
+    pub kind: RepoKind,
+    /// `org/name`, or `name` for the oldest repos.
+    pub id: String,
+    /// The commit, 40 hexadecimal characters.
+    pub revision: String,
+    /// The refs that name this revision, such as `main`, sorted.
+    pub refs: Vec<String>,
+    /// Whether this is the snapshot that a loader gets when it asks for the repo: the one `main` names, else the one
+    /// another ref names, else the one whose directory was changed last.
+    pub current: bool,
+}
+
+impl RepoSnapshot {
+    /// Whether no ref names it: it was fetched by its commit, or a newer revision took its ref.
+    pub fn detached(&self) -> bool {
+        self.refs.is_empty()
+    }
+}
+
+/// The link by which a snapshot has a file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Link {
+    /// The link's text.
+    pub target: String,
+    /// The link's own stat.
+    pub stat: Stat,
+}
+
+/// The content-addressed file behind a snapshot's link.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Blob {
+    /// Its name: 64 hexadecimal characters are the SHA-256 of its content, 40 the SHA-1 that git gives a blob.
+    pub name: String,
+    /// Where it lies in the shared blob store, relative to the store's root, where the repo's blob is itself a link
+    /// to there.
+    pub shared: Option<String>,
+    /// The stat of the repo's own blob entry, where that is a link into the shared blob store.
+    pub link: Option<Box<Link>>,
+}
+
+/// One file of a model.
+#[derive(Debug, Clone)]
+pub struct FileEntry {
+    /// Relative to the model's directory, `/` between components.
+    pub path: String,
+    /// Where the bytes lie: relative to the store's root.
+    pub real: String,
+    /// The stat of the file that holds the bytes.
+    pub stat: Stat,
+    /// What of its allocation is certainly its own (less than allocated only where files can share blocks).
+    pub certain: u64,
+    /// The link in the snapshot, where there is one.
+    pub link: Option<Link>,
+    /// The blob, in a hub cache.
+    pub blob: Option<Blob>,
+}
+
+/// One model as it lies in a store, not yet inspected.
+#[derive(Debug)]
+pub struct FoundModel {
+    /// Its owner id in the scan's ledger.
+    pub owner: OwnerId,
+    /// Its directory, relative to the store's root; empty where the root itself is the model. Unique in the store and
+    /// stable from run to run: with the store's id it is the model's identity.
+    pub key: String,
+    /// What a person calls it: the repo id, or the path in the folder.
+    pub name: String,
+    /// Which snapshot of which repo it is, where the layout says.
+    pub repo: Option<RepoSnapshot>,
+    /// Its files, sorted by path.
+    pub files: Vec<FileEntry>,
+    /// Directories of the model below (and with) its own, as paths relative to the store's root, with their stats.
+    pub dirs: Vec<(String, Stat)>,
+    /// What is wrong with how it lies there.
+    pub problems: Vec<Problem>,
+    /// Where the listing of the whole repo lies (`trees/<commit>.json`), with its stat.
+    pub listing: Option<(String, Stat)>,
+    /// The directory that `hf download --local-dir` keeps its own records in, relative to the store's root.
+    pub download_records: Option<String>,
+    /// Files that belong to the model and are no part of it, such as those download records: relative to the store's
+    /// root, with their stats.
+    pub records: Vec<(String, Stat)>,
+}
+
+impl FoundModel {
+    /// Apparent bytes of its files, each inode once.
+    pub fn size_bytes(&self) -> u64 {
+        self.unique_files().map(|file| file.stat.size).sum()
+    }
+
+    /// Allocated bytes of its files, each inode once.
+    pub fn allocated_bytes(&self) -> u64 {
+        self.unique_files().map(|file| file.stat.allocated).sum()
+    }
+
+    fn unique_files(&self) -> impl Iterator<Item = &FileEntry> {
+        let mut seen = std::collections::HashSet::with_capacity(self.files.len());
+        self.files.iter().filter(move |file| seen.insert((file.stat.dev, file.stat.ino)))
+    }
+
+    /// When its files were last written, the latest of them.
+    pub fn last_modified(&self) -> Option<DateTime<Utc>> {
+        self.files.iter().map(|file| file.stat.mtime_ns).max().map(DateTime::from_timestamp_nanos)
+    }
+
+    /// When one of its files was last read, as far as the filesystem keeps that.
+    pub fn last_accessed(&self) -> Option<DateTime<Utc>> {
+        self.files.iter().map(|file| file.stat.atime_ns).max().map(DateTime::from_timestamp_nanos)
+    }
+
+    /// The file at `path`, relative to the model's directory.
+    pub fn file(&self, path: &str) -> Option<&FileEntry> {
+        self.files.binary_search_by(|file| file.path.as_str().cmp(path)).ok().map(|index| &self.files[index])
+    }
+}
+
+/// One thing on the disk, as a plan names it.
+#[derive(Debug, Clone)]
+pub struct StrayItem {
+    /// Relative to the store's root.
+    pub path: String,
+    /// Its own stat.
+    pub stat: Stat,
+    /// A link's text.
+    pub link_target: Option<String>,
+}
+
+/// What lies in a store and is no model: an orphan blob, a partial file, stale locks, a ref to nowhere, a repo without
+/// a snapshot, a place that cannot be read.
+#[derive(Debug)]
+pub struct Stray {
+    /// What it is and what is wrong with it; the path is relative to the store's root.
+    pub problem: Problem,
+    /// The repo it lies in.
+    pub repo_id: Option<String>,
+    /// Its owner in the ledger, where removing it could free bytes.
+    pub owner: Option<OwnerId>,
+    /// What it consists of.
+    pub items: Vec<StrayItem>,
+}
+
+impl Stray {
+    /// Apparent bytes of its items.
+    pub fn size_bytes(&self) -> u64 {
+        self.items.iter().map(|item| item.stat.size).sum()
+    }
+
+    /// When its items were last written.
+    pub fn last_modified(&self) -> Option<DateTime<Utc>> {
+        self.items.iter().map(|item| item.stat.mtime_ns).max().map(DateTime::from_timestamp_nanos)
+    }
+}
+
+/// What a store takes on its disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Usage {
+    /// Bytes allocated for everything under the store's root, the root and all directories included, each inode once:
+    /// what `du -s` says.
+    pub allocated_bytes: u64,
+    /// Apparent bytes of the same: what `du -s --apparent-size` says.
+    pub apparent_bytes: u64,
+    /// Entries (files, links, directories).
+    pub entries: u64,
+}
+
+/// What one walk of a store found.
+#[derive(Debug)]
+pub struct Scan {
+    /// The store.
+    pub spec: StoreSpec,
+    /// Its filesystem, where it could be asked.
+    pub filesystem: Option<Filesystem>,
+    /// The models, sorted by key.
+    pub models: Vec<FoundModel>,
+    /// What is no model, sorted by path.
+    pub strays: Vec<Stray>,
+    /// Who uses which bytes.
+    pub ledger: Ledger,
+    root: DirHandle,
+}
+
+impl Scan {
+    pub(crate) fn new(
+        spec: StoreSpec,
+        filesystem: Option<Filesystem>,
+        mut models: Vec<FoundModel>,
+        mut strays: Vec<Stray>,
+        ledger: Ledger,
+        root: DirHandle,
+    ) -> Self {
+        models.sort_unstable_by(|a, b| a.key.cmp(&b.key));
+        strays.sort_by(|a, b| (&a.problem.path, a.problem.kind).cmp(&(&b.problem.path, b.problem.kind)));
+        Scan { spec, filesystem, models, strays, ledger, root }
+    }
+
+    /// The open root, for reading below it without following links.
+    pub fn root(&self) -> &DirHandle {
+        &self.root
+    }
+
+    /// A model's directory.
+    pub fn dir_of(&self, model: &FoundModel) -> PathBuf {
+        join(self.spec.root(), &model.key)
+    }
+
+    /// What the store takes.
+    pub fn usage(&self) -> Usage {
+        Usage {
+            allocated_bytes: self.ledger.allocated_bytes(),
+            apparent_bytes: self.ledger.apparent_bytes(),
+            entries: self.ledger.entries(),
+        }
+    }
+
+    /// Opens a model's file, following no link, and makes sure that it is the file that the scan saw.
+    ///
+    /// # Errors
+    /// What the system says; [`io::ErrorKind::Other`] when another file has taken its place since the scan.
+    pub fn open(&self, file: &FileEntry) -> io::Result<std::fs::File> {
+        use std::os::unix::fs::MetadataExt;
+        let opened = self.root.open_below(&file.real)?;
+        let now = opened.metadata()?;
+        if (now.dev(), now.ino()) != (file.stat.dev, file.stat.ino) {
+            return Err(io::Error::other("another file took its place while the store was being read"));
+        }
+        Ok(opened)
+    }
+
+    /// Whether anything in the store weighs at least `severity`, in a model's place or beside the models.
+    pub fn has_problems(&self, severity: Severity) -> bool {
+        self.strays.iter().any(|stray| stray.problem.severity >= severity)
+            || self
+                .models
+                .iter()
+                .flat_map(|model| &model.problems)
+                .any(|problem| problem.severity >= severity)
+    }
+}
+
+pub(crate) fn join(root: &Path, relative: &str) -> PathBuf {
+    if relative.is_empty() { root.to_owned() } else { root.join(relative) }
+}
+
+/// Why a store could not be scanned at all.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ScanError {
+    /// The root is not there, or is no directory, or cannot be read.
+    #[error("cannot open the store {}: {source}; is its volume mounted, and is the path right?", .root.display())]
+    Unavailable {
+        /// The store's root.
+        root: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The store did not answer in time.
+    #[error(
+        "the store {} did not answer within {seconds} s; it was left out (raise --store-timeout if its volume is only slow)",
+        .root.display()
+    )]
+    TooSlow {
+        /// The store's root.
+        root: PathBuf,
+        /// The limit, in seconds.
+        seconds: u64,
+    },
+    /// The worker ended without an answer.
+    #[error("the scan of {} ended without an answer; please report this", .root.display())]
+    Lost {
+        /// The store's root.
+        root: PathBuf,
+    },
+}
+
+impl ScanError {
+    /// The same as a problem of the store.
+    pub fn problem(&self) -> Problem {
+        let kind = match self {
+            ScanError::TooSlow { .. } => ProblemKind::StoreTooSlow,
+            _ => ProblemKind::StoreUnavailable,
+        };
+        Problem::new(kind, None, self.to_string())
+    }
+}

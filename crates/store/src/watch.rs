@@ -116,15 +116,15 @@ mod tests {
 
     #[test]
     fn a_job_that_hangs_is_given_up_and_the_others_are_not() {
-        let limit = Duration::from_millis(60);
+        let limit = Duration::from_millis(500);
         let results = watch(vec![0u32, 1, 2, 3], limit, move |job, progress| {
             match job {
                 1 => std::thread::sleep(Duration::from_secs(30)),
                 // Longer than the limit, but getting on.
                 2 => {
-                    for _ in 0..40 {
-                        progress.step(50);
-                        std::thread::sleep(Duration::from_millis(5));
+                    for _ in 0..60 {
+                        progress.step(20);
+                        std::thread::sleep(Duration::from_millis(20));
                     }
                 }
                 3 => panic!("a lost thread"),

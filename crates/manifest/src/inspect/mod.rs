@@ -1,0 +1,321 @@
+//! Finding out what a model is, from its files.
+//!
+//! Nothing here reads a weight beyond its header, and nothing is taken from a name alone without being marked so.
+
+mod adapter;
+mod architecture;
+mod health;
+mod quantization;
+mod tensors;
+
+use std::collections::BTreeMap;
+
+use mlxman_store::{FileEntry, FoundModel, Listing, Problem, ProblemKind, Progress, Scan};
+use serde_json::Value;
+
+use crate::formats::front_matter::FrontMatter;
+use crate::formats::json::{JsonError, read_json};
+use crate::record::{
+    Adapter, Architecture, Evidence, FileRecord, Format, Health, Quantization, Source,
+};
+use tensors::Tensors;
+
+/// The largest JSON file that is read, in bytes: an index of a large mixture of experts has some 10 MB.
+const JSON_LIMIT: u64 = 64 << 20;
+
+/// What was found out of one model. Everything here depends on its files alone, not on other models, the user or the
+/// time, so it holds for as long as they are unchanged.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Observation {
+    /// Where it came from, as far as its own files say.
+    pub source: Source,
+    /// What kind of files it consists of.
+    pub format: Format,
+    /// What it is made of.
+    pub architecture: Architecture,
+    /// Parameters.
+    pub parameter_count: Option<u64>,
+    /// Floating-point type.
+    pub precision: Option<String>,
+    /// How it is quantized.
+    pub quantization: Quantization,
+    /// Whether an adapter is involved.
+    pub adapter: Adapter,
+    /// Its files.
+    pub files: Vec<FileRecord>,
+    /// Its health.
+    pub health: Health,
+    /// Tags that its README gives.
+    pub tags: Vec<String>,
+    /// What said so.
+    pub evidence: BTreeMap<String, Evidence>,
+}
+
+/// A model under inspection: what its files say, collected before anything is concluded.
+struct Subject<'a> {
+    scan: &'a Scan,
+    model: &'a FoundModel,
+    listing: Option<Listing>,
+    config: Option<Value>,
+    model_index: Option<Value>,
+    tensors: Tensors,
+    front: FrontMatter,
+    has_readme: bool,
+    problems: Vec<Problem>,
+    evidence: BTreeMap<String, Evidence>,
+}
+
+/// Finds out what `model` is.
+pub fn inspect(scan: &Scan, model: &FoundModel, progress: &Progress) -> Observation {
+    let details = scan.details(model);
+    let mut subject = Subject {
+        scan,
+        model,
+        listing: details.listing,
+        config: None,
+        model_index: None,
+        tensors: Tensors::default(),
+        front: FrontMatter::default(),
+        has_readme: false,
+        problems: model.problems.clone(),
+        evidence: BTreeMap::new(),
+    };
+    subject.problems.extend(details.problems);
+    subject.config = subject.json("config.json");
+    subject.model_index = subject.json("model_index.json");
+    subject.read_front_matter();
+    progress.step(1);
+    subject.tensors = tensors::read(&mut subject, progress);
+
+    let mut observation = Observation { source: subject.source(), ..Observation::default() };
+    if let Some(download) = &details.download
+        && observation.source.revision.is_none()
+        && let Some(commit) = download.commit()
+    {
+        observation.source.revision = Some(commit.to_owned());
+        subject.says("source.revision", ".cache/huggingface/download", "line 1 of every .metadata");
+    }
+    observation.format = subject.format();
+    observation.architecture = subject.architecture();
+    let quantized = quantization::find(&mut subject);
+    observation.parameter_count = quantized.parameter_count;
+    observation.precision = quantized.precision;
+    observation.quantization = quantized.quantization;
+    observation.adapter = adapter::find(&mut subject, observation.format);
+    observation.tags = subject.front.tags.clone();
+    if !observation.tags.is_empty() {
+        subject.says("tags", "README.md", "tags");
+    }
+    let etags = details.download.as_ref();
+    observation.files = model
+        .files
+        .iter()
+        .map(|file| {
+            let etag = etags.and_then(|download| download.files.get(&file.path)).map(|local| local.etag.as_str());
+            file_record(file, etag, subject.listing.as_ref())
+        })
+        .collect();
+    observation.health = health::judge(&mut subject, observation.format);
+    observation.evidence = std::mem::take(&mut subject.evidence);
+    observation
+}
+
+fn file_record(file: &FileEntry, etag: Option<&str>, listing: Option<&Listing>) -> FileRecord {
+    let blob = file.blob.as_ref().map(|blob| blob.name.clone());
+    let listed = listing.and_then(|listing| listing.files.get(&file.path));
+    let name = blob.as_deref().or(etag);
+    let of_length = |length: usize| {
+        name.filter(|name| name.len() == length && name.bytes().all(|byte| byte.is_ascii_hexdigit()))
+            .map(str::to_owned)
+    };
+    FileRecord {
+        path: file.path.clone(),
+        size: file.stat.size,
+        sha256: of_length(64).or_else(|| listed.and_then(|listed| listed.lfs_sha256.clone())),
+        git_sha1: of_length(40)
+            .or_else(|| listed.filter(|l| l.lfs_sha256.is_none()).and_then(|listed| listed.blob_id.clone())),
+        blob,
+        blake3: None,
+    }
+}
+
+impl Subject<'_> {
+    fn says(&mut self, field: &str, file: &str, key: impl Into<String>) {
+        self.evidence.insert(field.to_owned(), Evidence::new(file, key));
+    }
+
+    fn problem(&mut self, kind: ProblemKind, path: Option<&str>, message: impl Into<String>) {
+        self.problems.push(Problem::new(kind, path, message));
+    }
+
+    fn has(&self, path: &str) -> bool {
+        self.model.file(path).is_some()
+    }
+
+    /// The JSON document at `path`, where it is there; what is wrong with it becomes a problem.
+    fn json(&mut self, path: &str) -> Option<Value> {
+        let file = self.model.file(path)?;
+        let read = self.scan.open(file).map_err(JsonError::Io).and_then(|opened| read_json(opened, JSON_LIMIT));
+        match read {
+            Ok(value) => Some(value),
+            Err(error) => {
+                let kind = match error {
+                    JsonError::Io(_) => ProblemKind::Unreadable,
+                    _ => ProblemKind::ConfigInvalid,
+                };
+                self.problem(kind, Some(path), format!("{path} cannot be used: {}", chain(&error)));
+                None
+            }
+        }
+    }
+
+    fn read_front_matter(&mut self) {
+        let Some(file) = self.model.file("README.md") else { return };
+        self.has_readme = true;
+        match self.scan.open(file).map(FrontMatter::read) {
+            Ok(Ok(front)) => self.front = front.unwrap_or_default(),
+            Ok(Err(error)) => {
+                let message = format!("the front matter of README.md was not used: {}", chain(&error));
+                self.problem(ProblemKind::FrontMatterInvalid, Some("README.md"), message);
+            }
+            Err(error) => {
+                let message = format!("README.md cannot be read: {error}");
+                self.problem(ProblemKind::Unreadable, Some("README.md"), message);
+            }
+        }
+    }
+
+    fn source(&mut self) -> Source {
+        let mut source = Source::default();
+        if let Some(repo) = &self.model.repo {
+            source.repo_id = Some(repo.id.clone());
+            source.repo_kind = Some(repo.kind);
+            source.revision = Some(repo.revision.clone());
+            source.refs = repo.refs.clone();
+            source.detached = Some(repo.detached());
+            source.current = Some(repo.current);
+            let key = self.model.key.clone();
+            self.says("source.repo_id", &key, "the cache's directory name");
+            self.says("source.revision", &key, "the snapshot's directory name");
+        }
+        let front = self.front.clone();
+        let mut said = Vec::new();
+        let mut take = |field: &'static str, there: bool| {
+            if there {
+                said.push(field);
+            }
+        };
+        take("base_model", !front.base_model.is_empty());
+        take("base_model_relation", front.base_model_relation.is_some());
+        take("license", front.license.is_some());
+        take("library_name", front.library_name.is_some());
+        take("pipeline_tag", front.pipeline_tag.is_some());
+        for field in said {
+            self.says(&format!("source.{field}"), "README.md", field);
+        }
+        source.base_model = front.base_model;
+        source.base_model_relation = front.base_model_relation;
+        source.license = front.license;
+        source.library_name = front.library_name;
+        source.pipeline_tag = front.pipeline_tag;
+        if source.base_model.is_empty()
+            && let Some(base) = self.adapter_base()
+        {
+            source.base_model = vec![base];
+            self.says("source.base_model", "adapter_config.json", "model or base_model_name_or_path");
+        }
+        source
+    }
+
+    fn adapter_base(&mut self) -> Option<String> {
+        if !self.has("adapter_config.json") {
+            return None;
+        }
+        let config = self.json("adapter_config.json")?;
+        ["base_model_name_or_path", "model"]
+            .iter()
+            .find_map(|key| config.get(key)?.as_str())
+            .filter(|base| !base.is_empty())
+            .map(str::to_owned)
+    }
+
+    fn format(&mut self) -> Format {
+        let format = self.format_and_why();
+        if let Some((file, key)) = format.1 {
+            self.says("format", &file, key);
+        }
+        format.0
+    }
+
+    fn format_and_why(&self) -> (Format, Option<(String, String)>) {
+        let why = |file: &str, key: &str| Some((file.to_owned(), key.to_owned()));
+        let weights = &self.tensors;
+        let of_base = weights.files.iter().any(|file| !file.is_adapter);
+        if !of_base && (self.has("adapter_config.json") || weights.files.iter().any(|file| file.is_adapter)) {
+            let file = weights.files.first().map_or("adapter_config.json", |file| file.path.as_str());
+            return (Format::Adapter, why(file, "nothing but adapter tensors"));
+        }
+        if self.model_index.is_some() || weights.is_pipeline() {
+            let file = if self.model_index.is_some() { "model_index.json" } else { "" };
+            let mlx = weights.metadata("mflux_version").is_some();
+            return match (mlx, weights.quantized_as_mlx()) {
+                (false, None) => (Format::Diffusers, why(file, "a directory a component")),
+                (true, _) => (Format::Mlx, weights.metadata("mflux_version").map(|(f, _)| (f, "__metadata__.mflux_version".into()))),
+                (_, Some(tensor)) => (Format::Mlx, Some((tensor.0, tensor.1))),
+            };
+        }
+        if let Some(gguf) = weights.gguf.first() {
+            return (Format::Gguf, why(&gguf.path, "its first four bytes"));
+        }
+        if let Some((file, value)) = weights.metadata("format") {
+            match value.as_str() {
+                "mlx" => return (Format::Mlx, why(&file, "__metadata__.format")),
+                "pt" if weights.quantized_as_mlx().is_none() => {
+                    return (Format::Transformers, why(&file, "__metadata__.format"));
+                }
+                _ => {}
+            }
+        }
+        if let Some((file, tensor)) = weights.quantized_as_mlx() {
+            return (Format::Mlx, Some((file, tensor)));
+        }
+        if let Some(file) = self.model.files.iter().find(|file| file.path.ends_with(".npz")) {
+            return (Format::Mlx, why(&file.path, "its name: MLX arrays"));
+        }
+        if self.config.as_ref().is_some_and(|config| {
+            config.get("quantization").is_some_and(|q| q.get("bits").is_some() && q.get("quant_method").is_none())
+        }) {
+            return (Format::Mlx, why("config.json", "quantization"));
+        }
+        if let Some(file) = weights.files.first() {
+            if self.front.library_name.as_deref() == Some("mlx") {
+                return (Format::Mlx, why("README.md", "library_name"));
+            }
+            return if self.config.is_some() {
+                (Format::Transformers, why(&file.path, "safetensors beside config.json"))
+            } else {
+                (Format::Unknown, None)
+            };
+        }
+        let pickled = |file: &&FileEntry| {
+            [".bin", ".pt", ".pth", ".ckpt"].iter().any(|ending| file.path.ends_with(ending))
+                && !file.path.ends_with("training_args.bin")
+        };
+        if let Some(file) = self.model.files.iter().find(pickled) {
+            return (Format::Pytorch, why(&file.path, "its name"));
+        }
+        (Format::Unknown, None)
+    }
+}
+
+/// An error with its causes, in one line.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        next = cause.source();
+    }
+    text
+}

@@ -14,7 +14,8 @@ pub(super) enum Damage {
 
 pub(super) fn damage() -> impl Strategy<Value = Vec<Damage>> {
     let at = any::<prop::sample::Index>;
-    let edges = prop_oneof![Just(u64::MAX), Just(0), Just(1 << 63), Just(u64::from(u32::MAX)), Just(100_000_000)];
+    let edges =
+        prop_oneof![Just(u64::MAX), Just(0), Just(1 << 63), Just(u64::from(u32::MAX)), Just(100_000_000)];
     let one = prop_oneof![
         (at(), any::<u8>()).prop_map(|(i, b)| Damage::Flip(i, b)),
         at().prop_map(Damage::Cut),

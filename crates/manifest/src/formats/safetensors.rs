@@ -26,7 +26,9 @@ pub enum HeaderError {
     #[error("the header could not be read")]
     Io(#[from] io::Error),
     /// The file begins with text instead of a length.
-    #[error("the file begins with the text {start:?}: a Git LFS pointer or an error page in place of weights?")]
+    #[error(
+        "the file begins with the text {start:?}: a Git LFS pointer or an error page in place of weights?"
+    )]
     Text {
         /// Its first eight bytes.
         start: String,
@@ -90,7 +92,9 @@ pub enum Flaw {
         end: u64,
     },
     /// A tensor begins within the one before it.
-    #[error("tensor {tensor:?} begins at byte {begin}, within the data of another that ends at byte {previous_end}")]
+    #[error(
+        "tensor {tensor:?} begins at byte {begin}, within the data of another that ends at byte {previous_end}"
+    )]
     Overlap {
         /// The later tensor's name.
         tensor: Box<str>,

@@ -91,7 +91,10 @@ fn a_file_that_ends_in_its_header_is_truncated() {
     let bytes = file(TWO, 0);
     for len in 0..bytes.len() {
         let error = read(&bytes[..len]).unwrap_err();
-        assert!(matches!(error, HeaderError::Truncated { actual, .. } if actual == len as u64), "{len}: {error}");
+        assert!(
+            matches!(error, HeaderError::Truncated { actual, .. } if actual == len as u64),
+            "{len}: {error}"
+        );
     }
 }
 
@@ -148,11 +151,22 @@ fn deep_nesting_is_an_error_and_no_crash() {
 
 #[test]
 fn offsets_that_are_not_whole_numbers_name_the_tensor() {
-    let cases =
-        ["[-1,4]", "[0,4.0]", "[0,4.5]", "[0,\"4\"]", "[0,18446744073709551616]", "[0]", "[0,1,2]", "[null,1]"];
+    let cases = [
+        "[-1,4]",
+        "[0,4.0]",
+        "[0,4.5]",
+        "[0,\"4\"]",
+        "[0,18446744073709551616]",
+        "[0]",
+        "[0,1,2]",
+        "[null,1]",
+    ];
     for offsets in cases {
         let error = read(&file(&one("F32", "[1]", offsets), 0)).unwrap_err();
-        assert!(matches!(&error, HeaderError::OffsetsInvalid { tensor } if &**tensor == "t"), "{offsets}: {error}");
+        assert!(
+            matches!(&error, HeaderError::OffsetsInvalid { tensor } if &**tensor == "t"),
+            "{offsets}: {error}"
+        );
     }
     let error = read(&file(&one("F32", "[-1]", "[0,4]"), 0)).unwrap_err();
     assert!(matches!(error, HeaderError::ShapeInvalid { .. }), "{error}");
@@ -206,7 +220,10 @@ fn metadata_that_is_not_text_is_kept_where_it_can_be() {
     let kept: Vec<_> = header.metadata.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect();
     assert_eq!(kept, [("b", "true"), ("n", "1"), ("s", "x")]);
     assert_eq!(header.flaws.len(), 4);
-    assert_eq!(self::header(r#"{"__metadata__":null}"#), SafetensorsHeader { header_len: 21, ..Default::default() });
+    assert_eq!(
+        self::header(r#"{"__metadata__":null}"#),
+        SafetensorsHeader { header_len: 21, ..Default::default() }
+    );
 }
 
 #[test]
@@ -242,12 +259,14 @@ fn a_thousand_headers_are_read_quickly() {
 
 fn entries() -> impl Strategy<Value = Vec<(String, Dtype, Vec<u64>)>> {
     let dtype = prop::sample::select(Dtype::ALL).prop_filter("whole bytes", |d| d.bits().unwrap() % 8 == 0);
-    prop::collection::vec(("\\PC{0,20}", dtype, prop::collection::vec(0u64..9, 0..4)), 0..12).prop_map(|mut list| {
-        list.sort_by(|a, b| a.0.cmp(&b.0));
-        list.dedup_by(|a, b| a.0 == b.0);
-        list.retain(|e| e.0 != "__metadata__");
-        list
-    })
+    prop::collection::vec(("\\PC{0,20}", dtype, prop::collection::vec(0u64..9, 0..4)), 0..12).prop_map(
+        |mut list| {
+            list.sort_by(|a, b| a.0.cmp(&b.0));
+            list.dedup_by(|a, b| a.0 == b.0);
+            list.retain(|e| e.0 != "__metadata__");
+            list
+        },
+    )
 }
 
 fn encode(entries: &[(String, Dtype, Vec<u64>)]) -> (Vec<u8>, Vec<TensorInfo>) {

@@ -1,3 +1,15 @@
-//! See the package's description.
+//! The provenance record of a model, and the registry that keeps the records.
+//!
+//! [`inspect`] finds out what one model is from its files; [`registry`] keeps a [`Manifest`] for each, merges what was
+//! observed with what the user said, and brings itself up to date with the stores. Nothing here prints, deletes a
+//! model, or downloads.
 
 pub mod formats;
+mod inspect;
+mod record;
+
+pub use inspect::{Observation, inspect};
+pub use record::{
+    Adapter, AdapterKind, Architecture, Comparison, Evidence, FileRecord, Format, Health, HealthStatus,
+    Manifest, Quantization, SCHEMA_VERSION, Source, Storage, UserLayer,
+};

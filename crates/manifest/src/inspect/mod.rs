@@ -15,9 +15,7 @@ use serde_json::Value;
 
 use crate::formats::front_matter::FrontMatter;
 use crate::formats::json::{JsonError, read_json};
-use crate::record::{
-    Adapter, Architecture, Evidence, FileRecord, Format, Health, Quantization, Source,
-};
+use crate::record::{Adapter, Architecture, Evidence, FileRecord, Format, Health, Quantization, Source};
 use tensors::Tensors;
 
 /// The largest JSON file that is read, in bytes: an index of a large mixture of experts has some 10 MB.
@@ -111,7 +109,8 @@ pub fn inspect(scan: &Scan, model: &FoundModel, progress: &Progress) -> Observat
         .files
         .iter()
         .map(|file| {
-            let etag = etags.and_then(|download| download.files.get(&file.path)).map(|local| local.etag.as_str());
+            let etag =
+                etags.and_then(|download| download.files.get(&file.path)).map(|local| local.etag.as_str());
             file_record(file, etag, subject.listing.as_ref())
         })
         .collect();
@@ -155,7 +154,8 @@ impl Subject<'_> {
     /// The JSON document at `path`, where it is there; what is wrong with it becomes a problem.
     fn json(&mut self, path: &str) -> Option<Value> {
         let file = self.model.file(path)?;
-        let read = self.scan.open(file).map_err(JsonError::Io).and_then(|opened| read_json(opened, JSON_LIMIT));
+        let read =
+            self.scan.open(file).map_err(JsonError::Io).and_then(|opened| read_json(opened, JSON_LIMIT));
         match read {
             Ok(value) => Some(value),
             Err(error) => {
@@ -260,7 +260,10 @@ impl Subject<'_> {
             let mlx = weights.metadata("mflux_version").is_some();
             return match (mlx, weights.quantized_as_mlx()) {
                 (false, None) => (Format::Diffusers, why(file, "a directory a component")),
-                (true, _) => (Format::Mlx, weights.metadata("mflux_version").map(|(f, _)| (f, "__metadata__.mflux_version".into()))),
+                (true, _) => (
+                    Format::Mlx,
+                    weights.metadata("mflux_version").map(|(f, _)| (f, "__metadata__.mflux_version".into())),
+                ),
                 (_, Some(tensor)) => (Format::Mlx, Some((tensor.0, tensor.1))),
             };
         }
@@ -283,7 +286,9 @@ impl Subject<'_> {
             return (Format::Mlx, why(&file.path, "its name: MLX arrays"));
         }
         if self.config.as_ref().is_some_and(|config| {
-            config.get("quantization").is_some_and(|q| q.get("bits").is_some() && q.get("quant_method").is_none())
+            config
+                .get("quantization")
+                .is_some_and(|q| q.get("bits").is_some() && q.get("quant_method").is_none())
         }) {
             return (Format::Mlx, why("config.json", "quantization"));
         }

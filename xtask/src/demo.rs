@@ -1,7 +1,7 @@
 //! `cargo xtask demo`: mlxman at work on stores made for it, in a temporary directory.
-#![expect(clippy::print_stdout, reason = "a program for a terminal")]
 
 use std::io::{IsTerminal as _, Write as _};
+use std::path::Path;
 use std::process::ExitCode;
 use std::time::SystemTime;
 
@@ -43,20 +43,20 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     done.map(|()| ExitCode::SUCCESS)
 }
 
-fn show(sandbox: &Sandbox, bin: &std::path::Path, words: &[&str], codes: &[i32]) -> Result<()> {
+fn show(sandbox: &Sandbox, bin: &Path, words: &[&str], codes: &[i32]) -> Result<()> {
     let line = format!("mlxman {}", words.join(" "));
-    println!("$ {line}");
-    std::io::stdout().flush()?;
+    let mut out = std::io::stdout();
+    writeln!(out, "$ {line}")?;
     let mut command = sandbox.command(bin);
     command.args(words);
-    if std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none() {
+    if out.is_terminal() && std::env::var_os("NO_COLOR").is_none() {
         command.env_remove("NO_COLOR");
         if let Some(term) = std::env::var_os("TERM") {
             command.env("TERM", term);
         }
     }
     let code = status(&mut command)?.code().with_context(|| format!("`{line}` was ended by a signal"))?;
-    println!();
+    writeln!(out)?;
     if !codes.contains(&code) {
         bail!("`{line}` ended with exit code {code}, and {codes:?} was expected");
     }

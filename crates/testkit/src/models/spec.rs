@@ -374,11 +374,11 @@ impl ModelSpec {
                     weight,
                 ]
             }
-            // 8-bit exponents with a bias of 127, about 2^-7; the largest mxfp8 value is 448.
+            // 8-bit exponents with a bias of 127: about 2^-7 for values up to 6, about 2^-4 for values below 2.
             "mxfp4" => vec![Tensor::new(scales, Dtype::U8, &groups).random(self.seed, 119.0, 121.0), weight],
             "mxfp8" => vec![
-                Tensor::new(scales, Dtype::U8, &groups).random(self.seed, 112.0, 114.0),
-                // No 0x7f or 0xff, which are NaN.
+                Tensor::new(scales, Dtype::U8, &groups).random(self.seed, 122.0, 124.0),
+                // Without the top exponent bit, so that none is NaN.
                 Tensor { dtype: Dtype::U32, ..weight }.bytes(finite_fp8(self.seed, name, rows * columns)),
             ],
             // E4M3 with a bias of 7, about 2^-6.

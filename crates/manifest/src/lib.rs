@@ -1,1 +1,3 @@
 //! See the package's description.
+
+pub mod catalog;

@@ -4,6 +4,7 @@
 //! observed with what the user said, and brings itself up to date with the stores. Nothing here prints, deletes a
 //! model, or downloads.
 
+pub mod catalog;
 pub mod formats;
 mod inspect;
 mod record;

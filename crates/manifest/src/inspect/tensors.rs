@@ -79,7 +79,9 @@ pub(super) fn read(subject: &mut Subject<'_>, progress: &Progress) -> Tensors {
                 .and_then(|mut opened| GgufHeader::read(&mut opened, file.stat.size));
             match read {
                 Ok(header) => {
-                    length(subject, &file.path, header.length_verdict(file.stat.size));
+                    if let Some(verdict) = header.length_verdict(file.stat.size) {
+                        length(subject, &file.path, verdict);
+                    }
                     if let Some(flaw) = header.flaws.first() {
                         subject.problem(
                             ProblemKind::GgufInvalid,

@@ -96,8 +96,8 @@ proptest! {
         let off_by = |read: u64| read.abs_diff(value) as u128 * 200 <= u128::from(value);
         let text = format_bytes(value);
         prop_assert!(off_by(parse_bytes(&text).unwrap()), "{value} {text}");
-        prop_assert_eq!(format_bytes(parse_bytes(&text).unwrap()), text.clone());
         prop_assert!(!text.starts_with("1000"));
+        prop_assert_eq!(format_bytes(parse_bytes(&text).unwrap()), text);
         let text = format_count(value);
         prop_assert!(off_by(parse_count(&text).unwrap()), "{value} {text}");
         prop_assert_eq!(format_count(parse_count(&text).unwrap()), text);
@@ -147,7 +147,7 @@ proptest! {
         let both = holds(&format!("{a}, {b}"), &facts);
         prop_assert_eq!(both, holds(&a, &facts) && holds(&b, &facts));
         prop_assert_eq!(both, holds(&format!("{b} and {a}"), &facts));
-        let args = FilterArgs { filters: vec![a.clone(), b], tags: words(&["a"]), ..FilterArgs::default() };
+        let args = FilterArgs { filters: vec![a, b], tags: words(&["a"]), ..FilterArgs::default() };
         prop_assert!(!set(&args).matches(&facts, now()) || both);
     }
 

@@ -128,7 +128,8 @@ fn quantization_labels_have_one_spelling() {
 
 #[test]
 fn an_empty_or_malformed_value_is_refused() {
-    let kinds: [(&str, fn(&mut FilterArgs, Vec<String>)); 5] = [
+    type Fill = fn(&mut FilterArgs, Vec<String>);
+    let kinds: [(&str, Fill); 5] = [
         ("--models", |args, values| args.models = values),
         ("--tags", |args, values| args.tags = values),
         ("--quantization", |args, values| args.quantization = values),

@@ -1,0 +1,31 @@
+//! Files are written whole: a temporary file in the same directory, fsync, rename.
+
+use std::io::{self, Write};
+use std::path::Path;
+
+/// Writes `bytes` to `path`, so that whoever reads it sees the old content or the new, never a part.
+///
+/// # Errors
+/// What the system says; the old content is then still there.
+pub(super) fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let dir = path.parent().ok_or(io::ErrorKind::InvalidInput)?;
+    let mut file = tempfile::Builder::new().prefix(".mlxman-").suffix(".tmp").tempfile_in(dir)?;
+    file.write_all(bytes)?;
+    file.as_file().sync_all()?;
+    // A temporary file is private; a registry on a shared volume is read by others, as the umask allows.
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o666 & !umask());
+    file.as_file().set_permissions(mode)?;
+    file.persist(path).map_err(|error| error.error)?;
+    Ok(())
+}
+
+fn umask() -> u32 {
+    use std::sync::OnceLock;
+    static UMASK: OnceLock<u32> = OnceLock::new();
+    *UMASK.get_or_init(|| {
+        // Asking for it means setting it: done once, and put back at once.
+        let mask = rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
+        rustix::process::umask(mask);
+        mask.bits() as u32
+    })
+}

@@ -346,7 +346,7 @@ fn truncation_at_any_byte_is_an_error_or_a_verdict() {
         match read(&bytes[..len]) {
             Ok(header) => assert!(header.length_verdict(len as u64).is_some()),
             Err(GgufError::Truncated { .. } | GgufError::Count { .. }) => {
-                assert!((len as u64) < header.header_len)
+                assert!((len as u64) < header.header_len);
             }
             Err(error) => panic!("{len}: {error}"),
         }

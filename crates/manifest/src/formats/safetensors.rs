@@ -27,7 +27,7 @@ pub enum HeaderError {
     Io(#[from] io::Error),
     /// The file begins with text instead of a length.
     #[error(
-        "the file begins with the text {start:?}: a Git LFS pointer or an error page in place of weights?"
+        "the file begins with the text {start:?}: a Git LFS pointer, a link or an error page in place of weights?"
     )]
     Text {
         /// Its first eight bytes.

@@ -117,6 +117,21 @@ fn a_header_tells_shape_origin_and_tensors() {
     assert_eq!(header.flaws, []);
 }
 
+/// The file was written by llama.cpp's own Python package: 3x8 floats, and 2x64 in Q8_0.
+#[test]
+fn a_file_of_ggufs_own_writer_is_sound() {
+    let bytes = include_bytes!("tests/gguf-py.gguf");
+    let header = read(bytes).unwrap();
+    assert_eq!(header.flaws, []);
+    assert_eq!(header.length_verdict(bytes.len() as u64), Some(LengthVerdict::Complete));
+    assert_eq!((header.token_count, header.file_type_label()), (Some(2), Some("Q4_K_M")));
+    let heads = header.arch_value("attention.head_count_kv").and_then(GgufValue::as_list).unwrap();
+    assert_eq!(heads.iter().map(GgufValue::as_u64).collect::<Vec<_>>(), [Some(2), Some(4)]);
+    let tensors: Vec<_> =
+        header.tensors.iter().map(|t| (&*t.name, &t.dims[..], t.ggml_type, t.offset)).collect();
+    assert_eq!(tensors, [("a", &[8, 3][..], GgmlType::F32, 0), ("b", &[64, 2], GgmlType::Q8_0, 96)]);
+}
+
 #[test]
 fn version_2_is_read_and_others_are_not() {
     let mut bytes = llama().file();
@@ -346,7 +361,7 @@ fn truncation_at_any_byte_is_an_error_or_a_verdict() {
         match read(&bytes[..len]) {
             Ok(header) => assert!(header.length_verdict(len as u64).is_some()),
             Err(GgufError::Truncated { .. } | GgufError::Count { .. }) => {
-                assert!((len as u64) < header.header_len)
+                assert!((len as u64) < header.header_len);
             }
             Err(error) => panic!("{len}: {error}"),
         }

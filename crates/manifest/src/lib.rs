@@ -8,8 +8,13 @@ pub mod catalog;
 pub mod formats;
 mod inspect;
 mod record;
+pub mod registry;
+mod schema;
+mod summary;
 
 pub use inspect::{Observation, inspect};
+pub use schema::{Form, Rejected, catalog_schema, check_manifest, manifest_schema, original_schema, schema_of};
+pub use summary::Summary;
 pub use record::{
     Adapter, AdapterKind, Architecture, Comparison, Evidence, FileRecord, Format, Health, HealthStatus,
     Manifest, Quantization, SCHEMA_VERSION, Source, Storage, UserLayer,

@@ -69,6 +69,9 @@ pub struct Summary {
     /// Whether one is fused in.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub fused: Option<bool>,
+    /// The base that its tensors were compared with.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub compared_with: Option<String>,
     /// Health in a word.
     pub health: HealthStatus,
     /// The kinds of its problems.
@@ -129,6 +132,7 @@ impl Summary {
             quantization_method: quantization.method.clone(),
             adapter: adapter.kind,
             fused: adapter.currently_fused.or((adapter.kind == AdapterKind::Fused).then_some(true)),
+            compared_with: adapter.comparison.as_ref().map(|comparison| comparison.base.clone()),
             health: health.status,
             problems: health.problems.iter().map(|problem| problem.kind.word().to_owned()).collect(),
             ailing: health.problems.iter().any(|problem| problem.severity > mlxman_store::Severity::Info),

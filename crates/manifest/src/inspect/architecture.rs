@@ -30,7 +30,7 @@ impl Subject<'_> {
             }
             architecture.components = components(&index);
         } else if let Some(config) = self.config.clone() {
-            self.from_config(&config, &mut architecture);
+            self.read_config(&config, &mut architecture);
         } else if self.tensors.is_pipeline() {
             let mut parts: Vec<String> =
                 self.tensors.files.iter().map(|file| file.component().to_owned()).collect();
@@ -42,7 +42,7 @@ impl Subject<'_> {
         architecture
     }
 
-    fn from_config(&mut self, config: &Value, architecture: &mut Architecture) {
+    fn read_config(&mut self, config: &Value, architecture: &mut Architecture) {
         architecture.model_type = config.get("model_type").and_then(Value::as_str).map(str::to_owned);
         if architecture.model_type.is_some() {
             self.says("architecture.model_type", "config.json", "model_type");

@@ -18,6 +18,8 @@ use crate::formats::json::{JsonError, read_json};
 use crate::record::{Adapter, Architecture, Evidence, FileRecord, Format, Health, Quantization, Source};
 use tensors::Tensors;
 
+pub(crate) use health::status_of;
+
 /// The largest JSON file that is read, in bytes: an index of a large mixture of experts has some 10 MB.
 const JSON_LIMIT: u64 = 64 << 20;
 

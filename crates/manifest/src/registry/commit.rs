@@ -1,0 +1,289 @@
+//! Writing what a sync found, under the registry's lock.
+
+use std::collections::{BTreeMap, HashSet};
+use std::path::{Path, PathBuf};
+
+use chrono::{DateTime, Utc};
+use mlxman_store::{Problem, ProblemKind, StoreSpec};
+use rayon::prelude::*;
+use serde_json::Value;
+
+use super::index::{Entry, Index, Stamp, StoreProblem, StoreRecord, VERSION};
+use super::observe::State;
+use super::sync::{Change, Changed, Rest, SyncObserver, SyncOptions, SyncReport};
+use super::{Registry, RegistryError, StoreSurvey, Survey, SurveyedModel};
+use crate::record::Manifest;
+use crate::schema::Form;
+use crate::summary::Summary;
+
+impl Registry {
+    pub(super) fn commit(
+        &self,
+        survey: Survey,
+        rest: Rest,
+        options: &SyncOptions,
+        observer: &dyn SyncObserver,
+    ) -> Result<SyncReport, RegistryError> {
+        let Rest { stale, gone, across: hashed } = rest;
+        if let Some(source) = hashed.save_error {
+            return Err(RegistryError::Io { doing: "keep the hashes in", path: self.home.join("hashes.json"), source });
+        }
+        let mut report = SyncReport {
+            dry_run: options.dry_run,
+            models: Vec::new(),
+            problems: Vec::new(),
+            hashed_files: hashed.files,
+            hashed_bytes: hashed.bytes,
+            interrupted: hashed.interrupted,
+        };
+        let mut records: BTreeMap<String, StoreRecord> = BTreeMap::new();
+        for store in &survey.stores {
+            let record = store_record(store, options.now);
+            report.problems.extend(record.problems.iter().cloned());
+            if store.scan.is_ok() {
+                records.insert(store.spec.id(), record);
+            }
+        }
+        for (path, why) in &survey.unusable {
+            report.problems.push(unusable(path, why));
+        }
+        let user_speaks = !options.overrides.is_empty() || options.notes.is_some();
+        let nothing_new = gone.iter().all(|entry| !entry.summary.present)
+            && survey.stores.iter().flat_map(|store| &store.models).all(|model| !matches!(model.state, State::Fresh(_)))
+            && !user_speaks;
+        let writes = !options.dry_run && !(nothing_new && !stale && self.same_records(&records));
+        let _lock = if writes { Some(self.lock(&|| observer.waiting())?) } else { None };
+
+        let work: Vec<(&StoreSurvey, SurveyedModel)>;
+        let mut stores = survey.stores;
+        let models: Vec<Vec<SurveyedModel>> = stores.iter_mut().map(|store| std::mem::take(&mut store.models)).collect();
+        work = stores.iter().zip(models).flat_map(|(store, models)| models.into_iter().map(move |model| (store, model))).collect();
+        let done: Vec<Result<(Changed, Option<Entry>), RegistryError>> =
+            work.into_par_iter().map(|(store, model)| self.write_one(&store.spec, model, options, writes)).collect();
+        let mut entries: Vec<Entry> = Vec::new();
+        let mut failed = None;
+        for one in done {
+            match one {
+                Ok((changed, entry)) => {
+                    report.models.push(changed);
+                    entries.extend(entry);
+                }
+                Err(error) => failed = failed.or(Some(error)),
+            }
+        }
+        for entry in gone {
+            let (changed, entry) = self.write_gone(entry, options, writes)?;
+            report.models.push(changed);
+            entries.push(entry);
+        }
+        report.models.sort_by(|a, b| (a.model.to_lowercase(), &a.store).cmp(&(b.model.to_lowercase(), &b.store)));
+        if writes {
+            self.write_index(entries, records)?;
+        }
+        match failed {
+            Some(error) => Err(error),
+            None => Ok(report),
+        }
+    }
+
+    fn write_one(
+        &self,
+        spec: &StoreSpec,
+        model: SurveyedModel,
+        options: &SyncOptions,
+        writes: bool,
+    ) -> Result<(Changed, Option<Entry>), RegistryError> {
+        let mut summary = model.summary;
+        let fresh = match model.state {
+            State::Unchanged(entry) => {
+                let changed = changed(&summary, self.path_of(&entry.file), Change::Unchanged, None);
+                return Ok((changed, Some(*entry)));
+            }
+            State::Skipped(entry) => {
+                let path = entry.as_ref().map(|entry| self.path_of(&entry.file)).unwrap_or_default();
+                let mut changed = changed(&summary, path, Change::Unchanged, None);
+                // What was not asked for has no say in how the sync went.
+                changed.problems = Vec::new();
+                return Ok((changed, entry.map(|entry| *entry)));
+            }
+            State::Fresh(fresh) => fresh,
+        };
+        // Put together anew under the lock: the user may have said something meanwhile.
+        let (document, file, before) = match self.document_for(spec, &fresh, options) {
+            Ok(parts) => parts,
+            Err(error @ RegistryError::Override { .. }) => return Err(error),
+            Err(error) => {
+                let file = self.file_for(spec, &fresh);
+                let path = self.path_of(&file);
+                let why = match &error {
+                    RegistryError::Invalid { source, .. } => source.to_string(),
+                    other => other.to_string(),
+                };
+                let stamp = Stamp::of(&path).unwrap_or_default();
+                let entry = Entry {
+                    file,
+                    stamp,
+                    fingerprint: String::new(),
+                    weights: String::new(),
+                    hashed: false,
+                    invalid: Some(why),
+                    summary: summary.clone(),
+                };
+                return Ok((changed(&summary, path, Change::Invalid, Some(error.to_string())), Some(entry)));
+            }
+        };
+        let path = self.path_of(&file);
+        let change = match &before {
+            None => Change::Added,
+            Some(before) if *before == document => Change::Unchanged,
+            Some(_) => Change::Updated,
+        };
+        if let Ok(manifest) = serde_json::from_value::<Manifest>(document.clone()) {
+            summary = Summary::of(&manifest);
+        }
+        if writes && change != Change::Unchanged {
+            self.write_document(&path, &document)?;
+        }
+        let entry = Entry {
+            file,
+            stamp: Stamp::of(&path).unwrap_or_default(),
+            fingerprint: fresh.fingerprint,
+            weights: fresh.weights,
+            hashed: fresh.hashed,
+            invalid: None,
+            summary: summary.clone(),
+        };
+        Ok((changed(&summary, path, change, None), Some(entry)))
+    }
+
+    /// A model that is no longer in its store: its manifest says so, and keeps everything else.
+    fn write_gone(
+        &self,
+        mut entry: Entry,
+        options: &SyncOptions,
+        writes: bool,
+    ) -> Result<(Changed, Entry), RegistryError> {
+        let path = self.path_of(&entry.file);
+        if !entry.summary.present {
+            return Ok((changed(&entry.summary, path, Change::Unchanged, None), entry));
+        }
+        if let Some(why) = entry.invalid.clone() {
+            return Ok((changed(&entry.summary, path, Change::Invalid, Some(why)), entry));
+        }
+        let (form, mut document) = self.read_document(&path)?;
+        if let Some(storage) = document.get_mut("storage").and_then(Value::as_object_mut) {
+            storage.insert("present".to_owned(), Value::Bool(false));
+            if form == Form::Current {
+                storage.insert("reclaimable_bytes".to_owned(), Value::from(0));
+            }
+        }
+        document["generated_at"] = Value::String(options.now.to_rfc3339_opts(chrono::SecondsFormat::AutoSi, true));
+        entry.summary.present = false;
+        entry.summary.reclaimable_bytes = 0;
+        entry.fingerprint = String::new();
+        if writes {
+            self.write_document(&path, &document)?;
+            entry.stamp = Stamp::of(&path).unwrap_or_default();
+        }
+        Ok((changed(&entry.summary, path, Change::Gone, None), entry))
+    }
+
+    fn same_records(&self, records: &BTreeMap<String, StoreRecord>) -> bool {
+        let index = Index::read(&self.home.join("index.json"));
+        let plain = |record: &StoreRecord| {
+            // Free space and times always differ; they are no reason to write.
+            (record.usage, record.problems.clone())
+        };
+        records.iter().all(|(id, record)| index.stores.get(id).is_some_and(|old| plain(old) == plain(record)))
+    }
+
+    /// Writes the index: what this sync saw, and of other stores what was there.
+    fn write_index(
+        &self,
+        mut entries: Vec<Entry>,
+        records: BTreeMap<String, StoreRecord>,
+    ) -> Result<(), RegistryError> {
+        let path = self.home.join("index.json");
+        let mine: HashSet<String> = entries.iter().map(|entry| entry.file.clone()).collect();
+        let others = self.load(&[])?;
+        entries.extend(others.entries.into_iter().filter(|entry| !mine.contains(&entry.file)));
+        entries.sort_by(|a, b| a.file.cmp(&b.file));
+        let mut stores = others.stores;
+        stores.extend(records);
+        let index = Index { version: VERSION, generator: Manifest::generator(), stores, entries };
+        let failed = |source| RegistryError::Io { doing: "write the index", path: path.clone(), source };
+        let bytes = serde_json::to_vec(&index).map_err(|error| failed(error.into()))?;
+        super::whole_file::write(&path, &bytes).map_err(failed)
+    }
+}
+
+fn changed(summary: &Summary, manifest: PathBuf, change: Change, why: Option<String>) -> Changed {
+    Changed {
+        model: summary.model.clone(),
+        store: summary.store.clone(),
+        manifest,
+        change,
+        why,
+        health: summary.health,
+        problems: if summary.ailing && summary.present { summary.problems.clone() } else { Vec::new() },
+    }
+}
+
+/// What is remembered of a store beside its models.
+pub(super) fn store_record(store: &StoreSurvey, now: DateTime<Utc>) -> StoreRecord {
+    let id = store.spec.id();
+    match &store.scan {
+        Err(error) => StoreRecord {
+            filesystem: None,
+            usage: None,
+            problems: vec![StoreProblem {
+                store: id,
+                problem: error.problem(),
+                repo_id: None,
+                size_bytes: 0,
+                reclaimable_bytes: 0,
+                reclaimable_at_least: false,
+                last_modified: None,
+            }],
+            synced_at: now,
+        },
+        Ok(scan) => StoreRecord {
+            filesystem: scan.filesystem.clone(),
+            usage: Some(scan.usage()),
+            problems: scan
+                .strays
+                .iter()
+                .map(|stray| {
+                    let reclaim = scan.ledger.reclaim(stray.owner);
+                    StoreProblem {
+                        store: id.clone(),
+                        problem: stray.problem.clone(),
+                        repo_id: stray.repo_id.clone(),
+                        size_bytes: stray.size_bytes(),
+                        reclaimable_bytes: reclaim.bytes,
+                        reclaimable_at_least: reclaim.at_least,
+                        last_modified: stray.last_modified(),
+                    }
+                })
+                .collect(),
+            synced_at: now,
+        },
+    }
+}
+
+/// A manifest that could not be used, as a row.
+pub fn unusable(path: &Path, why: &str) -> StoreProblem {
+    let message = format!(
+        "the manifest {} cannot be used: {why}; it was left as it is: mend it, or move it away and sync again",
+        path.display()
+    );
+    StoreProblem {
+        store: String::new(),
+        problem: Problem::new(ProblemKind::ManifestInvalid, Some(&path.to_string_lossy()), message),
+        repo_id: None,
+        size_bytes: 0,
+        reclaimable_bytes: 0,
+        reclaimable_at_least: false,
+        last_modified: None,
+    }
+}

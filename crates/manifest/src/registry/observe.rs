@@ -1,0 +1,312 @@
+//! Looking at stores: which models lie there, what each is, and what the registry knows of it already.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use mlxman_store::{
+    FoundModel, Late, Problem, ProblemKind, Progress, RepoKind, Scan, ScanError, StoreSpec, layout_of, watch,
+};
+
+use super::index::Entry;
+use crate::catalog::Catalog;
+use crate::inspect::{Observation, inspect, status_of};
+use crate::record::{Evidence, Manifest, SCHEMA_VERSION, Storage};
+use crate::summary::Summary;
+
+/// What was found in all stores.
+#[derive(Debug)]
+pub struct Survey {
+    /// In the order in which the stores were named.
+    pub stores: Vec<StoreSurvey>,
+    /// Manifests that could not be used and of which nothing else is known.
+    pub unusable: Vec<(std::path::PathBuf, String)>,
+}
+
+/// What was found in one store.
+#[derive(Debug)]
+pub struct StoreSurvey {
+    /// The store.
+    pub spec: StoreSpec,
+    /// Its scan, or why there is none.
+    pub scan: Result<Scan, ScanError>,
+    /// What is known of each model of the scan, in its order.
+    pub models: Vec<SurveyedModel>,
+}
+
+/// What is known of one model that lies in a store.
+#[derive(Debug)]
+pub struct SurveyedModel {
+    /// What tables, filters and plans need.
+    pub summary: Summary,
+    /// Why its manifest could not be used: then what the user said of it is not known.
+    pub invalid: Option<String>,
+    pub(super) state: State,
+}
+
+#[derive(Debug)]
+pub(super) enum State {
+    /// As the registry has it.
+    Unchanged(Box<Entry>),
+    /// New, or not as the registry has it.
+    Fresh(Box<Fresh>),
+    /// Not asked for.
+    Skipped(Option<Box<Entry>>),
+}
+
+#[derive(Debug)]
+pub(super) struct Fresh {
+    pub(super) fingerprint: String,
+    pub(super) weights: String,
+    pub(super) hashed: bool,
+    pub(super) manifest: Manifest,
+    /// What the registry had.
+    pub(super) before: Option<Entry>,
+}
+
+/// What one store's thread hands back.
+pub(super) struct Observed {
+    pub(super) scan: Scan,
+    pub(super) models: Vec<Work>,
+}
+
+pub(super) enum Work {
+    Unchanged(Box<Entry>),
+    Skipped(Option<Box<Entry>>),
+    Fresh { fingerprint: String, weights: String, observation: Box<Observation>, before: Option<Box<Entry>> },
+}
+
+/// What the registry knows of the models of a store, by key.
+pub(super) type Known = Arc<HashMap<(String, String), Entry>>;
+
+/// How models are to be looked at.
+#[derive(Clone)]
+pub(super) struct Looking {
+    pub(super) known: Known,
+    pub(super) catalog_digest: String,
+    /// Whether a model whose hashes are not all known counts as changed.
+    pub(super) wants_hashes: bool,
+    /// Only models that answer to one of these; all where empty.
+    pub(super) only: Arc<Vec<String>>,
+}
+
+/// Walks all stores at once and inspects what changed, each store in threads of its own.
+pub(super) fn look(
+    specs: &[StoreSpec],
+    looking: &Looking,
+    limit: Duration,
+) -> Vec<Result<Observed, ScanError>> {
+    let looking = looking.clone();
+    let results = watch(specs.to_vec(), limit, move |spec: StoreSpec, progress: &Progress| {
+        let scan = layout_of(spec.kind()).scan(&spec, progress)?;
+        let models = in_parallel(&scan.models, |model| one(&scan, model, &looking, progress));
+        Ok(Observed { scan, models })
+    });
+    specs
+        .iter()
+        .zip(results)
+        .map(|(spec, result)| {
+            let root = spec.root().to_owned();
+            result.unwrap_or_else(|late| {
+                Err(match late {
+                    Late::TooSlow(limit) => ScanError::TooSlow { root, seconds: limit.as_secs() },
+                    Late::Lost => ScanError::Lost { root },
+                })
+            })
+        })
+        .collect()
+}
+
+/// Threads of this store's own, and only where there is enough to do.
+fn in_parallel<T: Sync, R: Send>(items: &[T], work: impl Fn(&T) -> R + Sync) -> Vec<R> {
+    use rayon::prelude::*;
+    let threads = std::thread::available_parallelism().map_or(2, |n| n.get().clamp(2, 8));
+    match rayon::ThreadPoolBuilder::new().num_threads(threads).build() {
+        Ok(pool) if items.len() > 4 => pool.install(|| items.par_iter().map(&work).collect()),
+        _ => items.iter().map(work).collect(),
+    }
+}
+
+fn one(scan: &Scan, model: &FoundModel, looking: &Looking, progress: &Progress) -> Work {
+    let before = looking.known.get(&(scan.spec.id(), model.key.clone()));
+    if !looking.only.is_empty() {
+        let found = Summary {
+            model: model.name.clone(),
+            store: scan.spec.id(),
+            key: model.key.clone(),
+            repo_id: model.repo.as_ref().map(|repo| repo.id.clone()),
+            revision: model.repo.as_ref().map(|repo| repo.revision.clone()),
+            refs: model.repo.as_ref().map(|repo| repo.refs.clone()).unwrap_or_default(),
+            catalog: before.and_then(|entry| entry.summary.catalog.clone()),
+            ..Summary::default()
+        };
+        if !looking.only.iter().any(|asked| found.answers_to(asked)) {
+            return Work::Skipped(before.cloned().map(Box::new));
+        }
+    }
+    let fingerprint = fingerprint(scan, model, &looking.catalog_digest);
+    if let Some(entry) = before
+        && entry.invalid.is_none()
+        && entry.fingerprint == fingerprint
+        && entry.summary.present
+        && (entry.hashed || !looking.wants_hashes)
+    {
+        return Work::Unchanged(Box::new(entry.clone()));
+    }
+    fresh(scan, model, fingerprint, before, progress)
+}
+
+fn fresh(scan: &Scan, model: &FoundModel, fingerprint: String, before: Option<&Entry>, progress: &Progress) -> Work {
+    Work::Fresh {
+        fingerprint,
+        weights: weights_stamp(model),
+        observation: Box::new(inspect(scan, model, progress)),
+        before: before.cloned().map(Box::new),
+    }
+}
+
+/// Looks at a model anew although its files are unchanged.
+pub(super) fn again(scan: &Scan, model: &FoundModel, entry: &Entry) -> Work {
+    fresh(scan, model, entry.fingerprint.clone(), Some(entry), &Progress::default())
+}
+
+/// Of everything that an observation depends on. Two equal ones mean that nothing needs to be read again.
+fn fingerprint(scan: &Scan, model: &FoundModel, catalog_digest: &str) -> String {
+    let mut hasher = blake3::Hasher::new();
+    let mut text = |text: &str| {
+        hasher.update(&(text.len() as u64).to_le_bytes());
+        hasher.update(text.as_bytes());
+    };
+    text(&Manifest::generator());
+    text(catalog_digest);
+    text(&model.key);
+    text(&model.name);
+    if let Some(repo) = &model.repo {
+        text(&repo.revision);
+        repo.refs.iter().for_each(|name| text(name));
+        text(if repo.current { "current" } else { "" });
+    }
+    for problem in &model.problems {
+        text(problem.kind.word());
+        text(problem.path.as_deref().unwrap_or_default());
+    }
+    for file in &model.files {
+        text(&file.path);
+        text(file.link.as_ref().map_or("", |link| link.target.as_str()));
+    }
+    let mut number = |number: u64| {
+        hasher.update(&number.to_le_bytes());
+    };
+    for file in &model.files {
+        [file.stat.dev, file.stat.ino, file.stat.size, file.stat.mtime_ns as u64, file.stat.allocated]
+            .into_iter()
+            .for_each(&mut number);
+    }
+    for (_, stat) in model.listing.iter().chain(&model.records) {
+        [stat.ino, stat.size, stat.mtime_ns as u64].into_iter().for_each(&mut number);
+    }
+    let reclaim = scan.ledger.reclaim([model.owner]);
+    number(reclaim.bytes);
+    number(u64::from(reclaim.at_least));
+    hasher.finalize().to_hex()[..32].to_owned()
+}
+
+fn weights_stamp(model: &FoundModel) -> String {
+    let mut hasher = blake3::Hasher::new();
+    for file in model.files.iter().filter(|file| file.path.ends_with(".safetensors")) {
+        hasher.update(file.path.as_bytes());
+        for number in [file.stat.dev, file.stat.ino, file.stat.size, file.stat.mtime_ns as u64] {
+            hasher.update(&number.to_le_bytes());
+        }
+    }
+    hasher.finalize().to_hex()[..32].to_owned()
+}
+
+/// The manifest as observed: without what the user said, and without what needs other models.
+pub(super) fn assemble(
+    scan: &Scan,
+    model: &FoundModel,
+    observation: Observation,
+    catalog: &Catalog,
+    claimed_source: Option<&str>,
+    now: chrono::DateTime<chrono::Utc>,
+) -> Manifest {
+    let Observation { source, format, architecture, parameter_count, precision, quantization, adapter, .. } =
+        observation;
+    let mut health = observation.health;
+    let mut evidence = observation.evidence;
+    let mut tags = observation.tags;
+    let mut adapter = adapter;
+    let is_model = source.repo_kind.is_none_or(|kind| kind == RepoKind::Model);
+    let repo_id = source.repo_id.clone().or_else(|| claimed_source.map(str::to_owned));
+    let entry = repo_id.as_deref().filter(|_| is_model).and_then(|id| catalog.by_source(id));
+    if let Some(entry) = entry {
+        tags.extend(entry.tags.iter().cloned());
+        adapter.allows_lora = Some(entry.allows_lora);
+        let key = entry.name.clone();
+        for field in ["catalog", "adapter.allows_lora"] {
+            evidence.insert(field.to_owned(), Evidence::new("catalog", key.clone()));
+        }
+        evidence.entry("tags".to_owned()).or_insert_with(|| Evidence::new("catalog", key));
+        let paths: Vec<&str> = observation.files.iter().map(|file| file.path.as_str()).collect();
+        let missing = entry.missing_files(&paths);
+        let known = [ProblemKind::EmptySnapshot, ProblemKind::NoWeights];
+        if let Some(first) = missing.first()
+            && !health.problems.iter().any(|problem| known.contains(&problem.kind))
+        {
+            health.problems.push(Problem::new(
+                ProblemKind::MissingRequiredFile,
+                Some(first),
+                format!(
+                    "the catalog says that {} must have {}, and it is not here; download the model again to get it",
+                    entry.name,
+                    missing.join(", ")
+                ),
+            ));
+        }
+    }
+    tags.sort_unstable();
+    tags.dedup();
+    health.status = status_of(health.problems.iter().map(|problem| (problem.kind, problem.severity)));
+    let mut name = entry.map_or_else(|| model.name.clone(), |entry| entry.name.clone());
+    if let Some(repo) = model.repo.as_ref().filter(|repo| !repo.current) {
+        name = format!("{name}@{}", &repo.revision[..8]);
+    }
+    let reclaim = scan.ledger.reclaim([model.owner]);
+    Manifest {
+        schema_version: SCHEMA_VERSION,
+        model: name,
+        model_path: scan.dir_of(model).to_string_lossy().into_owned(),
+        store: scan.spec.id(),
+        key: model.key.clone(),
+        source_id: repo_id,
+        variant: None,
+        catalog: entry.map(|entry| entry.name.clone()),
+        source,
+        format,
+        architecture,
+        parameter_count,
+        precision,
+        quantization,
+        adapter,
+        storage: Storage {
+            present: true,
+            file_count: model.files.len() as u64,
+            size_bytes: model.size_bytes(),
+            allocated_bytes: model.allocated_bytes(),
+            reclaimable_bytes: reclaim.bytes,
+            reclaimable_at_least: reclaim.at_least,
+            last_modified: model.last_modified(),
+            last_accessed: model.last_accessed(),
+            files: observation.files,
+        },
+        health,
+        tags,
+        notes: None,
+        pinned: false,
+        user: Default::default(),
+        evidence,
+        generated_at: now,
+        generator: Manifest::generator(),
+    }
+}

@@ -1,0 +1,446 @@
+//! Bringing the registry up to date with the stores.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use mlxman_store::{Scan, ScanError, StoreSpec};
+use rayon::prelude::*;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::across::{Across, look_again, one_short_name_each, sources_by_commit};
+use super::hashes::{Hashes, Job, hash};
+use super::index::{Entry, StoreProblem};
+use super::observe::{Fresh, Looking, Observed, State, Work, assemble, look};
+use super::{Registry, RegistryError, StoreSurvey, Survey, SurveyedModel, compared, merge, names};
+use crate::catalog::Catalog;
+use crate::record::{Evidence, Manifest, UserLayer};
+use crate::schema::Form;
+use crate::summary::Summary;
+
+/// How a sync is to go.
+#[derive(Debug, Clone)]
+pub struct SyncOptions {
+    /// Open no weight beyond its header: no hashes are computed, and no tensors compared. Known ones are kept.
+    pub fast: bool,
+    /// Write nothing.
+    pub dry_run: bool,
+    /// Only models that answer to one of these names; all where empty.
+    pub only: Vec<String>,
+    /// Values to set for the models named in `only`, by field.
+    pub overrides: BTreeMap<String, Value>,
+    /// Notes to set for the models named in `only`.
+    pub notes: Option<String>,
+    /// How long a store may go without an answer.
+    pub store_limit: Duration,
+    /// The time now.
+    pub now: DateTime<Utc>,
+}
+
+impl SyncOptions {
+    /// A fast sync of everything.
+    pub fn fast(now: DateTime<Utc>) -> Self {
+        SyncOptions {
+            fast: true,
+            dry_run: false,
+            only: Vec::new(),
+            overrides: BTreeMap::new(),
+            notes: None,
+            store_limit: Duration::from_secs(10),
+            now,
+        }
+    }
+}
+
+/// What a sync tells while it works; all of it may come from other threads.
+pub trait SyncObserver: Sync {
+    /// Bytes hashed so far, of how many, and the file at hand.
+    fn hashing(&self, _done: u64, _total: u64, _file: &str) {}
+    /// A model is being compared with its base.
+    fn comparing(&self, _model: &str, _base: &str) {}
+    /// Somebody else holds the registry's lock.
+    fn waiting(&self) {}
+    /// Whether to stop: what is done by then is kept.
+    fn interrupted(&self) -> bool {
+        false
+    }
+}
+
+impl SyncObserver for () {}
+
+/// What happened to one manifest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Change {
+    /// A new model.
+    Added,
+    /// Something about it is other than before.
+    Updated,
+    /// As before.
+    Unchanged,
+    /// No longer in its store; its manifest stays, with what the user said.
+    Gone,
+    /// Its manifest could not be used, and was left as it is.
+    Invalid,
+}
+
+/// One manifest, and what happened to it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[non_exhaustive]
+pub struct Changed {
+    /// The model.
+    pub model: String,
+    /// Its store.
+    pub store: String,
+    /// The manifest's file.
+    pub manifest: PathBuf,
+    /// What happened.
+    pub change: Change,
+    /// Why, for what is invalid.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub why: Option<String>,
+    /// Health in a word.
+    pub health: crate::record::HealthStatus,
+    /// Names of its problems.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub problems: Vec<String>,
+}
+
+/// What a sync did.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[non_exhaustive]
+pub struct SyncReport {
+    /// Whether nothing was written.
+    pub dry_run: bool,
+    /// Every model looked at.
+    pub models: Vec<Changed>,
+    /// What lies in the stores and is no model, and stores that could not be read.
+    pub problems: Vec<StoreProblem>,
+    /// Files hashed.
+    pub hashed_files: u64,
+    /// Bytes hashed.
+    pub hashed_bytes: u64,
+    /// Whether it was stopped before everything was hashed; what was hashed is kept.
+    pub interrupted: bool,
+}
+
+impl SyncReport {
+    /// Whether anything was found that weighs more than an information.
+    pub fn has_problems(&self) -> bool {
+        self.interrupted
+            || self.problems.iter().any(|problem| problem.problem.severity > mlxman_store::Severity::Info)
+            || self.models.iter().any(|model| !model.problems.is_empty() || model.change == Change::Invalid)
+    }
+
+    /// How many manifests had that happen to them.
+    pub fn count(&self, change: Change) -> usize {
+        self.models.iter().filter(|model| model.change == change).count()
+    }
+}
+
+impl Registry {
+    /// Looks at the stores as a sync does, and writes nothing: what a preview stands on.
+    ///
+    /// # Errors
+    /// When the registry cannot be read.
+    pub fn survey(
+        &self,
+        specs: &[StoreSpec],
+        catalog: &Catalog,
+        options: &SyncOptions,
+    ) -> Result<Survey, RegistryError> {
+        Ok(self.observe(specs, catalog, options, &())?.0)
+    }
+
+    /// Brings the registry up to date with the stores.
+    ///
+    /// # Errors
+    /// When the registry cannot be read or written, or an override makes no valid record.
+    pub fn sync(
+        &self,
+        specs: &[StoreSpec],
+        catalog: &Catalog,
+        options: &SyncOptions,
+        observer: &dyn SyncObserver,
+    ) -> Result<SyncReport, RegistryError> {
+        for field in options.overrides.keys() {
+            merge::check_override(field).map_err(|source| RegistryError::Override { source })?;
+        }
+        let (survey, hashed) = self.observe(specs, catalog, options, observer)?;
+        self.commit(survey, hashed, options, observer)
+    }
+
+    fn observe(
+        &self,
+        specs: &[StoreSpec],
+        catalog: &Catalog,
+        options: &SyncOptions,
+        observer: &dyn SyncObserver,
+    ) -> Result<(Survey, Rest), RegistryError> {
+        let loaded = self.load(specs)?;
+        let stale = loaded.stale;
+        let known: HashMap<(String, String), Entry> = {
+            let mut known = HashMap::with_capacity(loaded.entries.len());
+            for entry in loaded.entries {
+                known.insert((entry.summary.store.clone(), entry.summary.key.clone()), entry);
+            }
+            known
+        };
+        let known = Arc::new(known);
+        let looking = Looking {
+            known: Arc::clone(&known),
+            catalog_digest: catalog_digest(catalog),
+            wants_hashes: !options.fast,
+            only: Arc::new(options.only.clone()),
+        };
+        let mut observed = look(specs, &looking, options.store_limit);
+        look_again(&mut observed, !options.fast);
+        let hashed = self.look_across(&mut observed, options, observer);
+
+        let seen: HashSet<(String, String)> = observed
+            .iter()
+            .flatten()
+            .flat_map(|store| {
+                let id = store.scan.spec.id();
+                store.scan.models.iter().map(move |model| (id.clone(), model.key.clone()))
+            })
+            .collect();
+        let read: HashSet<String> = observed.iter().flatten().map(|store| store.scan.spec.id()).collect();
+        let gone: Vec<Entry> = known
+            .iter()
+            .filter(|((store, key), entry)| {
+                read.contains(store)
+                    && !seen.contains(&(store.clone(), key.clone()))
+                    && (options.only.is_empty() || options.only.iter().any(|asked| entry.summary.answers_to(asked)))
+            })
+            .map(|(_, entry)| entry.clone())
+            .collect();
+
+        let mut stores = Vec::with_capacity(specs.len());
+        for (spec, observed) in specs.iter().zip(observed) {
+            stores.push(match observed {
+                Ok(Observed { scan, models }) => {
+                    let models = self.settle(&scan, models, catalog, options, &hashed);
+                    StoreSurvey { spec: spec.clone(), scan: Ok(scan), models }
+                }
+                Err(error) => StoreSurvey { spec: spec.clone(), scan: Err(error), models: Vec::new() },
+            });
+        }
+        let rest = Rest { stale, gone, across: hashed };
+        Ok((Survey { stores, unusable: loaded.unusable }, rest))
+    }
+
+    /// Turns what the stores' threads found into manifests.
+    fn settle(
+        &self,
+        scan: &Scan,
+        models: Vec<Work>,
+        catalog: &Catalog,
+        options: &SyncOptions,
+        hashed: &Across,
+    ) -> Vec<SurveyedModel> {
+        let work: Vec<_> = scan.models.iter().zip(models).collect();
+        let mut settled: Vec<SurveyedModel> = work
+            .into_par_iter()
+            .map(|(model, work)| match work {
+                Work::Unchanged(entry) => SurveyedModel {
+                    summary: entry.summary.clone(),
+                    invalid: None,
+                    state: State::Unchanged(entry),
+                },
+                Work::Skipped(entry) => SurveyedModel {
+                    summary: entry.as_ref().map(|entry| entry.summary.clone()).unwrap_or_else(|| Summary {
+                        model: model.name.clone(),
+                        store: scan.spec.id(),
+                        key: model.key.clone(),
+                        present: true,
+                        ..Summary::default()
+                    }),
+                    invalid: None,
+                    state: State::Skipped(entry),
+                },
+                Work::Fresh { fingerprint, weights, mut observation, before } => {
+                    for (record, file) in observation.files.iter_mut().zip(&model.files) {
+                        record.blake3 = hashed.hashes.get(&file.stat).map(str::to_owned);
+                    }
+                    let all_hashed = observation.files.iter().all(|file| file.blake3.is_some());
+                    let claimed = before.as_ref().and_then(|entry| entry.summary.repo_id.as_deref());
+                    let mut manifest = assemble(scan, model, *observation, catalog, claimed, options.now);
+                    if let Some((commit, repo_id, store)) = hashed.sources.get(&(scan.spec.id(), model.key.clone())) {
+                        manifest.source.repo_id = Some(repo_id.clone());
+                        manifest.source_id = Some(repo_id.clone());
+                        let evidence = Evidence::new(store.clone(), format!("the same commit {commit}"));
+                        manifest.evidence.insert("source.repo_id".to_owned(), evidence);
+                    }
+                    if let Some(comparison) = hashed.comparisons.get(&(scan.spec.id(), model.key.clone())) {
+                        compared(&mut manifest, comparison.clone());
+                    }
+                    SurveyedModel {
+                        summary: Summary::of(&manifest),
+                        invalid: None,
+                        state: State::Fresh(Box::new(Fresh {
+                            fingerprint,
+                            weights,
+                            hashed: all_hashed,
+                            manifest,
+                            before: before.map(|entry| *entry),
+                        })),
+                    }
+                }
+            })
+            .collect();
+        one_short_name_each(scan, &mut settled);
+        // What the user said belongs to the summary too: a preview stands on it.
+        settled.par_iter_mut().for_each(|model| {
+            if let State::Fresh(fresh) = &model.state {
+                match self.document_for(&scan.spec, fresh, options) {
+                    Ok((document, _, _)) => {
+                        if let Ok(manifest) = serde_json::from_value::<Manifest>(document) {
+                            model.summary = Summary::of(&manifest);
+                        }
+                    }
+                    Err(error) => model.invalid = Some(error.to_string()),
+                }
+            }
+        });
+        settled
+    }
+
+    /// Where the manifest of a model goes.
+    pub(super) fn file_for(&self, spec: &StoreSpec, fresh: &Fresh) -> String {
+        if let Some(before) = &fresh.before {
+            return before.file.clone();
+        }
+        let manifest = &fresh.manifest;
+        if let Some(dir) = Self::folder_dir(spec).filter(|dir| dir.is_dir()) {
+            return dir.join(names::in_folder(spec, &manifest.key, &manifest.model)).to_string_lossy().into_owned();
+        }
+        let name = manifest.source.repo_id.as_deref().unwrap_or(&manifest.model).replace('/', "--");
+        names::in_registry(&manifest.store, &manifest.key, &name, manifest.source.revision.as_deref())
+    }
+
+    /// The document to write for a model, its file, and the document that is there.
+    pub(super) fn document_for(
+        &self,
+        spec: &StoreSpec,
+        fresh: &Fresh,
+        options: &SyncOptions,
+    ) -> Result<(Value, String, Option<Value>), RegistryError> {
+        let file = self.file_for(spec, fresh);
+        let path = self.path_of(&file);
+        let mut existing = match self.read_document(&path) {
+            Ok((form, document)) => Some((form, document)),
+            Err(RegistryError::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => None,
+            Err(error) => return Err(error),
+        };
+        let before = existing.as_ref().map(|(_, document)| document.clone());
+        if !options.overrides.is_empty() || options.notes.is_some() {
+            say(&mut existing, fresh, options);
+        }
+        let same_weights = fresh.before.as_ref().is_some_and(|entry| entry.weights == fresh.weights);
+        let existing = existing.as_ref().map(|(form, document)| (*form, document));
+        let document = merge::merge(fresh.manifest.clone(), existing, same_weights).map_err(|source| {
+            if options.overrides.is_empty() {
+                RegistryError::Invalid { path, source }
+            } else {
+                RegistryError::Override { source }
+            }
+        })?;
+        Ok((document, file, before))
+    }
+
+    fn look_across(
+        &self,
+        observed: &mut [Result<Observed, ScanError>],
+        options: &SyncOptions,
+        observer: &dyn SyncObserver,
+    ) -> Across {
+        let mut outcome = Across { sources: sources_by_commit(observed), ..Across::default() };
+        let any_fresh = observed
+            .iter()
+            .flatten()
+            .any(|store| store.models.iter().any(|work| matches!(work, Work::Fresh { .. })));
+        if !any_fresh {
+            return outcome;
+        }
+        let path = self.home.join("hashes.json");
+        outcome.hashes = Hashes::read(&path);
+        if options.fast || options.dry_run {
+            return outcome;
+        }
+        let jobs: Vec<Job<'_>> = observed
+            .iter()
+            .flatten()
+            .flat_map(|store| {
+                store.scan.models.iter().zip(&store.models).filter(|(_, work)| matches!(work, Work::Fresh { .. })).flat_map(
+                    |(model, _)| model.files.iter().map(|file| Job { scan: &store.scan, file }),
+                )
+            })
+            .collect();
+        let step = |done: u64, total: u64, file: &str| {
+            observer.hashing(done, total, file);
+            !observer.interrupted()
+        };
+        let _ = fs_err::create_dir_all(&self.home);
+        let hashed = hash(&jobs, &mut outcome.hashes, &path, &step);
+        outcome.files = hashed.files;
+        outcome.bytes = hashed.bytes;
+        outcome.interrupted = hashed.interrupted;
+        outcome.unreadable = hashed.failed;
+        outcome.save_error = outcome.hashes.save(&path).err();
+        if !outcome.interrupted {
+            outcome.comparisons = super::across::compare_with_base(observed, &outcome.hashes, observer);
+            outcome.interrupted = observer.interrupted();
+        }
+        outcome
+    }
+}
+
+/// What is left to do, and to tell, once the stores were looked at.
+pub(super) struct Rest {
+    pub(super) stale: bool,
+    pub(super) gone: Vec<Entry>,
+    pub(super) across: Across,
+}
+
+/// Puts what the user said with this call into the document that the merge starts from.
+fn say(existing: &mut Option<(Form, Value)>, fresh: &Fresh, options: &SyncOptions) {
+    let (form, mut document) = match existing.take() {
+        Some((Form::Current, document)) => (Form::Current, document),
+        // An original manifest is upgraded first, so that what it says is not lost behind the new words.
+        before => {
+            let original = before.as_ref().map(|(form, document)| (*form, document));
+            match merge::merge(fresh.manifest.clone(), original, false) {
+                Ok(document) => (Form::Current, document),
+                Err(_) => {
+                    *existing = before;
+                    return;
+                }
+            }
+        }
+    };
+    let mut user: UserLayer =
+        document.get("user").cloned().map(serde_json::from_value).and_then(Result::ok).unwrap_or_default();
+    user.overrides.extend(options.overrides.clone());
+    if let Some(notes) = &options.notes {
+        user.notes = Some(notes.clone()).filter(|notes| !notes.is_empty());
+    }
+    if let Ok(user) = serde_json::to_value(user) {
+        document["user"] = user;
+    }
+    *existing = Some((form, document));
+}
+
+/// Changes when the catalog does, so that models that it names are looked at anew.
+fn catalog_digest(catalog: &Catalog) -> String {
+    let mut hasher = blake3::Hasher::new();
+    for entry in catalog.entries() {
+        hasher.update(&serde_json::to_vec(entry).unwrap_or_default());
+    }
+    hasher.finalize().to_hex()[..16].to_owned()
+}

@@ -5,10 +5,12 @@
 //! model, or downloads.
 
 pub mod catalog;
+mod compare;
 pub mod formats;
 mod inspect;
 mod record;
 
+pub use compare::{CompareError, Side, SideFile, compare};
 pub use inspect::{Observation, inspect};
 pub use record::{
     Adapter, AdapterKind, Architecture, Comparison, Evidence, FileRecord, Format, Health, HealthStatus,

@@ -5,6 +5,7 @@
 //! model, or downloads.
 
 pub mod catalog;
+mod compare;
 pub mod formats;
 mod inspect;
 mod record;
@@ -12,6 +13,7 @@ pub mod registry;
 mod schema;
 mod summary;
 
+pub use compare::{CompareError, Side, SideFile, compare};
 pub use inspect::{Observation, inspect};
 pub use schema::{Form, Rejected, catalog_schema, check_manifest, manifest_schema, original_schema, schema_of};
 pub use summary::Summary;

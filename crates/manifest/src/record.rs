@@ -319,9 +319,13 @@ pub struct Comparison {
     pub compared_tensors: u64,
     /// Tensors that only one of the two has, or that have another shape or type.
     pub unmatched_tensors: u64,
-    /// The parts that differ, such as `q_proj`.
+    /// The parts that differ, such as `q_proj`; with as much of the path before it as tells it apart from other parts
+    /// of the base, such as `experts.up_proj`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub modules: Vec<String>,
+    /// The numbers of the layers in which any part differs.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub layers: Vec<u64>,
 }
 
 /// What a model takes on the disk.

@@ -1,3 +1,13 @@
-//! See the package's description.
+//! What could be removed, and why: filters over manifests, and plans.
+//!
+//! A [`Plan`] is built from a [`Survey`](mlxman_manifest::registry::Survey) by [`preview`]; it names every file it
+//! would remove and what the filesystem would get back. Nothing here touches a store.
 
+mod facts;
 pub mod filter;
+mod plan;
+mod preview;
+
+pub use facts::facts_of;
+pub use plan::{Candidate, Item, ItemKind, Keep, Kept, Plan, PlanStore, Rule, plan_schema};
+pub use preview::{Asked, preview};

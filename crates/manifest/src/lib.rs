@@ -15,9 +15,11 @@ mod summary;
 
 pub use compare::{CompareError, Side, SideFile, compare};
 pub use inspect::{Observation, inspect};
-pub use schema::{Form, Rejected, catalog_schema, check_manifest, manifest_schema, original_schema, schema_of};
-pub use summary::Summary;
 pub use record::{
     Adapter, AdapterKind, Architecture, Comparison, Evidence, FileRecord, Format, Health, HealthStatus,
     Manifest, Quantization, SCHEMA_VERSION, Source, Storage, UserLayer,
 };
+pub use schema::{
+    Form, Rejected, catalog_schema, check_manifest, manifest_schema, original_schema, schema_of,
+};
+pub use summary::Summary;

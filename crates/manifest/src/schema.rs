@@ -62,7 +62,10 @@ pub fn original_schema() -> Value {
     })
 }
 
-fn compiled(cell: &'static OnceLock<Option<Validator>>, schema: impl FnOnce() -> Value) -> Option<&'static Validator> {
+fn compiled(
+    cell: &'static OnceLock<Option<Validator>>,
+    schema: impl FnOnce() -> Value,
+) -> Option<&'static Validator> {
     cell.get_or_init(|| jsonschema::validator_for(&schema()).ok()).as_ref()
 }
 
@@ -98,10 +101,15 @@ pub fn check_manifest(document: &Value) -> Result<Form, Rejected> {
     let (form, validator) = match document.get("schema_version") {
         None => (Form::Original, compiled(&ORIGINAL, original_schema)),
         Some(version) => {
-            if let Some(newer) = version.as_u64().filter(|version| *version > u64::from(crate::SCHEMA_VERSION)) {
+            if let Some(newer) =
+                version.as_u64().filter(|version| *version > u64::from(crate::SCHEMA_VERSION))
+            {
                 return Err(Rejected {
                     field: "schema_version".to_owned(),
-                    why: format!("is {newer}, written by a newer mlxman; this one knows {}", crate::SCHEMA_VERSION),
+                    why: format!(
+                        "is {newer}, written by a newer mlxman; this one knows {}",
+                        crate::SCHEMA_VERSION
+                    ),
                 });
             }
             (Form::Current, compiled(&CURRENT, || manifest_schema().to_value()))

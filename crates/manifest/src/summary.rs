@@ -163,12 +163,17 @@ impl Summary {
             return true;
         }
         let base = self.model.split('@').next().unwrap_or_default();
-        let named = [Some(base), self.repo_id.as_deref(), self.catalog.as_deref()].into_iter().flatten().any(|own| {
-            own.eq_ignore_ascii_case(name) || own.rsplit('/').next().is_some_and(|last| last.eq_ignore_ascii_case(name))
-        });
+        let named =
+            [Some(base), self.repo_id.as_deref(), self.catalog.as_deref()].into_iter().flatten().any(|own| {
+                own.eq_ignore_ascii_case(name)
+                    || own.rsplit('/').next().is_some_and(|last| last.eq_ignore_ascii_case(name))
+            });
         named
             && revision.is_none_or(|revision| {
-                let commit = self.revision.as_deref().is_some_and(|own| revision.len() >= 4 && own.starts_with(revision));
+                let commit = self
+                    .revision
+                    .as_deref()
+                    .is_some_and(|own| revision.len() >= 4 && own.starts_with(revision));
                 commit || self.refs.iter().any(|own| own == revision)
             })
     }

@@ -137,9 +137,12 @@ pub(super) fn compare_with_base(
                 continue;
             }
             let own_repo = model.repo.as_ref().map(|repo| repo.id.as_str());
-            let base = observation.source.base_model.iter().filter(|base| Some(base.as_str()) != own_repo).find_map(
-                |base| Some((base, find_base(observed, base)?)),
-            );
+            let base = observation
+                .source
+                .base_model
+                .iter()
+                .filter(|base| Some(base.as_str()) != own_repo)
+                .find_map(|base| Some((base, find_base(observed, base)?)));
             let Some((base, (base_scan, base_model))) = base else { continue };
             let (Some(mine), Some(theirs)) =
                 (side(&store.scan, model, &model.name, hashes), side(base_scan, base_model, base, hashes))
@@ -161,10 +164,16 @@ pub(super) fn compare_with_base(
     comparisons
 }
 
-fn find_base<'a>(observed: &'a [Result<Observed, ScanError>], base: &str) -> Option<(&'a Scan, &'a FoundModel)> {
+fn find_base<'a>(
+    observed: &'a [Result<Observed, ScanError>],
+    base: &str,
+) -> Option<(&'a Scan, &'a FoundModel)> {
     stores(observed).find_map(|store| {
         let found = store.scan.models.iter().find(|model| {
-            model.repo.as_ref().is_some_and(|repo| repo.current && repo.kind == RepoKind::Model && repo.id == base)
+            model
+                .repo
+                .as_ref()
+                .is_some_and(|repo| repo.current && repo.kind == RepoKind::Model && repo.id == base)
         })?;
         Some((&store.scan, found))
     })

@@ -16,6 +16,9 @@ use crate::record::Manifest;
 use crate::schema::Form;
 use crate::summary::Summary;
 
+/// A row for the report, and one for the index.
+type Written = (Option<Changed>, Option<Entry>);
+
 impl Registry {
     pub(super) fn commit(
         &self,
@@ -26,7 +29,11 @@ impl Registry {
     ) -> Result<SyncReport, RegistryError> {
         let Rest { stale, gone, across: hashed } = rest;
         if let Some(source) = hashed.save_error {
-            return Err(RegistryError::Io { doing: "keep the hashes in", path: self.home.join("hashes.json"), source });
+            return Err(RegistryError::Io {
+                doing: "keep the hashes in",
+                path: self.home.join("hashes.json"),
+                source,
+            });
         }
         let mut report = SyncReport {
             dry_run: options.dry_run,
@@ -49,34 +56,47 @@ impl Registry {
         }
         let user_speaks = !options.overrides.is_empty() || options.notes.is_some();
         let nothing_new = gone.iter().all(|entry| !entry.summary.present)
-            && survey.stores.iter().flat_map(|store| &store.models).all(|model| !matches!(model.state, State::Fresh(_)))
+            && survey
+                .stores
+                .iter()
+                .flat_map(|store| &store.models)
+                .all(|model| !matches!(model.state, State::Fresh(_)))
             && !user_speaks;
-        let writes = !options.dry_run && !(nothing_new && !stale && self.same_records(&records));
+        let up_to_date = nothing_new && !stale && self.same_records(&records);
+        let writes = !options.dry_run && !up_to_date;
         let _lock = if writes { Some(self.lock(&|| observer.waiting())?) } else { None };
 
-        let work: Vec<(&StoreSurvey, SurveyedModel)>;
         let mut stores = survey.stores;
-        let models: Vec<Vec<SurveyedModel>> = stores.iter_mut().map(|store| std::mem::take(&mut store.models)).collect();
-        work = stores.iter().zip(models).flat_map(|(store, models)| models.into_iter().map(move |model| (store, model))).collect();
-        let done: Vec<Result<(Changed, Option<Entry>), RegistryError>> =
-            work.into_par_iter().map(|(store, model)| self.write_one(&store.spec, model, options, writes)).collect();
+        let models: Vec<Vec<SurveyedModel>> =
+            stores.iter_mut().map(|store| std::mem::take(&mut store.models)).collect();
+        let work: Vec<(&StoreSurvey, SurveyedModel)> = stores
+            .iter()
+            .zip(models)
+            .flat_map(|(store, models)| models.into_iter().map(move |model| (store, model)))
+            .collect();
+        let done: Vec<Result<Written, RegistryError>> = work
+            .into_par_iter()
+            .map(|(store, model)| self.write_one(&store.spec, model, options, writes))
+            .collect();
         let mut entries: Vec<Entry> = Vec::new();
         let mut failed = None;
         for one in done {
             match one {
                 Ok((changed, entry)) => {
-                    report.models.push(changed);
+                    report.models.extend(changed);
                     entries.extend(entry);
                 }
                 Err(error) => failed = failed.or(Some(error)),
             }
         }
         for entry in gone {
-            let (changed, entry) = self.write_gone(entry, options, writes)?;
-            report.models.push(changed);
+            let (row, entry) = self.write_gone(entry, options, writes)?;
+            report.models.push(named(row, &entry.summary, options));
             entries.push(entry);
         }
-        report.models.sort_by(|a, b| (a.model.to_lowercase(), &a.store).cmp(&(b.model.to_lowercase(), &b.store)));
+        report
+            .models
+            .sort_by(|a, b| (a.model.to_lowercase(), &a.store).cmp(&(b.model.to_lowercase(), &b.store)));
         if writes {
             self.write_index(entries, records)?;
         }
@@ -92,20 +112,15 @@ impl Registry {
         model: SurveyedModel,
         options: &SyncOptions,
         writes: bool,
-    ) -> Result<(Changed, Option<Entry>), RegistryError> {
+    ) -> Result<Written, RegistryError> {
         let mut summary = model.summary;
         let fresh = match model.state {
             State::Unchanged(entry) => {
                 let changed = changed(&summary, self.path_of(&entry.file), Change::Unchanged, None);
-                return Ok((changed, Some(*entry)));
+                return Ok((Some(named(changed, &summary, options)), Some(*entry)));
             }
-            State::Skipped(entry) => {
-                let path = entry.as_ref().map(|entry| self.path_of(&entry.file)).unwrap_or_default();
-                let mut changed = changed(&summary, path, Change::Unchanged, None);
-                // What was not asked for has no say in how the sync went.
-                changed.problems = Vec::new();
-                return Ok((changed, entry.map(|entry| *entry)));
-            }
+            // What was not asked for is no row of the report.
+            State::Skipped(entry) => return Ok((None, entry.map(|entry| *entry))),
             State::Fresh(fresh) => fresh,
         };
         // Put together anew under the lock: the user may have said something meanwhile.
@@ -129,7 +144,8 @@ impl Registry {
                     invalid: Some(why),
                     summary: summary.clone(),
                 };
-                return Ok((changed(&summary, path, Change::Invalid, Some(error.to_string())), Some(entry)));
+                let row = changed(&summary, path, Change::Invalid, Some(error.to_string()));
+                return Ok((Some(named(row, &summary, options)), Some(entry)));
             }
         };
         let path = self.path_of(&file);
@@ -153,7 +169,7 @@ impl Registry {
             invalid: None,
             summary: summary.clone(),
         };
-        Ok((changed(&summary, path, change, None), Some(entry)))
+        Ok((Some(named(changed(&summary, path, change, None), &summary, options)), Some(entry)))
     }
 
     /// A model that is no longer in its store: its manifest says so, and keeps everything else.
@@ -177,7 +193,8 @@ impl Registry {
                 storage.insert("reclaimable_bytes".to_owned(), Value::from(0));
             }
         }
-        document["generated_at"] = Value::String(options.now.to_rfc3339_opts(chrono::SecondsFormat::AutoSi, true));
+        document["generated_at"] =
+            Value::String(options.now.to_rfc3339_opts(chrono::SecondsFormat::AutoSi, true));
         entry.summary.present = false;
         entry.summary.reclaimable_bytes = 0;
         entry.fingerprint = String::new();
@@ -217,6 +234,12 @@ impl Registry {
     }
 }
 
+/// Says which of the names that were asked for a row answers to.
+fn named(mut row: Changed, summary: &Summary, options: &SyncOptions) -> Changed {
+    row.asked_for = options.only.iter().filter(|asked| summary.answers_to(asked)).cloned().collect();
+    row
+}
+
 fn changed(summary: &Summary, manifest: PathBuf, change: Change, why: Option<String>) -> Changed {
     Changed {
         model: summary.model.clone(),
@@ -226,11 +249,12 @@ fn changed(summary: &Summary, manifest: PathBuf, change: Change, why: Option<Str
         why,
         health: summary.health,
         problems: if summary.ailing && summary.present { summary.problems.clone() } else { Vec::new() },
+        asked_for: Vec::new(),
     }
 }
 
 /// What is remembered of a store beside its models.
-pub(super) fn store_record(store: &StoreSurvey, now: DateTime<Utc>) -> StoreRecord {
+pub fn store_record(store: &StoreSurvey, now: DateTime<Utc>) -> StoreRecord {
     let id = store.spec.id();
     match &store.scan {
         Err(error) => StoreRecord {

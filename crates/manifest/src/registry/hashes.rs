@@ -91,7 +91,9 @@ pub(super) fn hash(
     let mut seen = std::collections::HashSet::new();
     let mut todo: Vec<&Job<'_>> = jobs
         .iter()
-        .filter(|job| hashes.get(&job.file.stat).is_none() && seen.insert((job.file.stat.dev, job.file.stat.ino)))
+        .filter(|job| {
+            hashes.get(&job.file.stat).is_none() && seen.insert((job.file.stat.dev, job.file.stat.ino))
+        })
         .collect();
     todo.sort_by(|a, b| b.file.stat.size.cmp(&a.file.stat.size).then_with(|| a.file.real.cmp(&b.file.real)));
     let total: u64 = todo.iter().map(|job| job.file.stat.size).sum();
@@ -122,7 +124,8 @@ pub(super) fn hash(
         !result.interrupted
     };
     for job in large {
-        let outcome = job.scan.open(job.file).and_then(|file| of_file(&file, &job.file.real, true, &progress));
+        let outcome =
+            job.scan.open(job.file).and_then(|file| of_file(&file, &job.file.real, true, &progress));
         if !take(hashes, job, outcome) {
             return result;
         }
@@ -130,7 +133,9 @@ pub(super) fn hash(
     for batch in small.chunks(1024) {
         let outcomes: Vec<io::Result<Option<String>>> = batch
             .par_iter()
-            .map(|job| job.scan.open(job.file).and_then(|file| of_file(&file, &job.file.real, false, &progress)))
+            .map(|job| {
+                job.scan.open(job.file).and_then(|file| of_file(&file, &job.file.real, false, &progress))
+            })
             .collect();
         let mut go_on = true;
         for (job, outcome) in batch.iter().zip(outcomes) {

@@ -33,7 +33,9 @@ pub(super) fn check_override(field: &str) -> Result<(), Rejected> {
     let path: Vec<&str> = field.split('.').collect();
     let (parents, last) = path.split_at(path.len() - 1);
     if FIXED.contains(&path[0]) {
-        return reject("is not yours to set: it says what lies on the disk, or has a command of its own".to_owned());
+        return reject(
+            "is not yours to set: it says what lies on the disk, or has a command of its own".to_owned(),
+        );
     }
     let Some(known) = known_fields(parents) else {
         return reject("is no field of a manifest; mlxman schema manifest lists them".to_owned());
@@ -56,7 +58,8 @@ pub(super) fn merge(
     let mut user = UserLayer::default();
     match existing {
         Some((Form::Current, old)) => {
-            user = old.get("user").cloned().map(serde_json::from_value).and_then(Result::ok).unwrap_or_default();
+            user =
+                old.get("user").cloned().map(serde_json::from_value).and_then(Result::ok).unwrap_or_default();
             carry(&mut observed, old, same_weights);
         }
         Some((Form::Original, old)) => {
@@ -157,13 +160,18 @@ fn keep_unknown(document: &mut Value, old: &Value, path: &mut Vec<String>) {
 /// What an earlier sync knew and this one can't find out again.
 fn carry(observed: &mut Manifest, old: &Value, same_weights: bool) {
     let Ok(before) = serde_json::from_value::<Manifest>(old.clone()) else { return };
-    if same_weights && observed.adapter.comparison.is_none() {
-        if let Some(comparison) = before.adapter.comparison.clone() {
-            super::compared(observed, comparison);
-        }
+    if same_weights
+        && observed.adapter.comparison.is_none()
+        && let Some(comparison) = before.adapter.comparison.clone()
+    {
+        super::compared(observed, comparison);
     }
-    let from_original: Vec<&String> =
-        before.evidence.iter().filter(|(_, evidence)| evidence.file == ORIGINAL).map(|(field, _)| field).collect();
+    let from_original: Vec<&String> = before
+        .evidence
+        .iter()
+        .filter(|(_, evidence)| evidence.file == ORIGINAL)
+        .map(|(field, _)| field)
+        .collect();
     for field in from_original {
         let kept = match field.as_str() {
             "variant" => take(&mut observed.variant, before.variant.clone()),
@@ -199,13 +207,15 @@ fn said_in_original(old: &Value) -> UserLayer {
     if let Some(tags) = old.get("tags").and_then(Value::as_array) {
         user.tags = tags.iter().filter_map(Value::as_str).map(str::to_owned).collect();
     }
-    user.notes = old.get("notes").and_then(Value::as_str).filter(|notes| !notes.is_empty()).map(str::to_owned);
+    user.notes =
+        old.get("notes").and_then(Value::as_str).filter(|notes| !notes.is_empty()).map(str::to_owned);
     user
 }
 
 /// Takes over what an original manifest says and no file does.
 fn upgrade(observed: &mut Manifest, old: &Value) {
-    let text = |value: Option<&Value>| value.and_then(Value::as_str).filter(|t| !t.is_empty()).map(str::to_owned);
+    let text =
+        |value: Option<&Value>| value.and_then(Value::as_str).filter(|t| !t.is_empty()).map(str::to_owned);
     let adapter = old.get("adapter");
     let in_adapter = |key: &str| adapter.and_then(|adapter| adapter.get(key));
     let mut said = Vec::new();
@@ -217,11 +227,19 @@ fn upgrade(observed: &mut Manifest, old: &Value) {
     note("variant", take(&mut observed.variant, text(old.get("variant"))), "variant");
     note("source.repo_id", take(&mut observed.source.repo_id, text(old.get("source_id"))), "source_id");
     note("precision", take(&mut observed.precision, text(old.get("precision"))), "precision");
-    note("quantization.label", take(&mut observed.quantization.label, text(old.get("quantization"))), "quantization");
+    note(
+        "quantization.label",
+        take(&mut observed.quantization.label, text(old.get("quantization"))),
+        "quantization",
+    );
     let allows = in_adapter("allows_lora").and_then(Value::as_bool);
     note("adapter.allows_lora", take(&mut observed.adapter.allows_lora, allows), "adapter.allows_lora");
     let fused = in_adapter("currently_fused").and_then(Value::as_bool);
-    note("adapter.currently_fused", take(&mut observed.adapter.currently_fused, fused), "adapter.currently_fused");
+    note(
+        "adapter.currently_fused",
+        take(&mut observed.adapter.currently_fused, fused),
+        "adapter.currently_fused",
+    );
     let from = text(in_adapter("fused_from"));
     note("adapter.fused_from", take(&mut observed.adapter.fused_from, from), "adapter.fused_from");
     for (field, key) in said {
@@ -239,6 +257,8 @@ fn settle_fused(observed: &mut Manifest) {
         && observed.adapter.kind != AdapterKind::Adapter
     {
         observed.adapter.kind = AdapterKind::Fused;
-        observed.evidence.insert("adapter.kind".to_owned(), Evidence::new(ORIGINAL, "adapter.currently_fused"));
+        observed
+            .evidence
+            .insert("adapter.kind".to_owned(), Evidence::new(ORIGINAL, "adapter.currently_fused"));
     }
 }

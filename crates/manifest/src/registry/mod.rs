@@ -26,10 +26,12 @@ use std::time::Duration;
 use mlxman_store::{StoreKind, StoreSpec, is_safe_component, watch};
 use serde_json::Value;
 
-pub use commit::unusable;
+pub use commit::{store_record, unusable};
 pub use index::{StoreProblem, StoreRecord};
 pub use observe::{StoreSurvey, Survey, SurveyedModel};
 pub use sync::{Change, Changed, SyncObserver, SyncOptions, SyncReport};
+
+pub use whole_file::write as write_whole;
 
 use crate::record::{AdapterKind, Comparison, Evidence, Manifest, UserLayer};
 use crate::schema::{Form, Rejected, check_manifest};
@@ -147,10 +149,16 @@ impl Registry {
         let mut rows: Vec<Row> = loaded
             .entries
             .into_iter()
-            .map(|entry| Row { path: self.path_of(&entry.file), summary: entry.summary, invalid: entry.invalid })
+            .map(|entry| Row {
+                path: self.path_of(&entry.file),
+                summary: entry.summary,
+                invalid: entry.invalid,
+            })
             .collect();
         rows.sort_by(|a, b| {
-            let key = |row: &Row| (row.summary.model.to_lowercase(), row.summary.store.clone(), row.summary.key.clone());
+            let key = |row: &Row| {
+                (row.summary.model.to_lowercase(), row.summary.store.clone(), row.summary.key.clone())
+            };
             key(a).cmp(&key(b))
         });
         Ok(Contents { rows, stores: loaded.stores, unusable: loaded.unusable })
@@ -233,7 +241,12 @@ impl Registry {
                         Ok(fresh) => fresh.hashed = false,
                         // The store and key that the index remembers still say which model the file is about.
                         Err(why) => {
-                            loaded.entries.push(Entry { stamp, invalid: Some(why.clone()), fingerprint: String::new(), ..entry });
+                            loaded.entries.push(Entry {
+                                stamp,
+                                invalid: Some(why.clone()),
+                                fingerprint: String::new(),
+                                ..entry
+                            });
                             continue;
                         }
                     }
@@ -262,7 +275,8 @@ impl Registry {
         })?;
         let summary = match form {
             Form::Current => {
-                let manifest: Manifest = serde_json::from_value(document).map_err(|error| error.to_string())?;
+                let manifest: Manifest =
+                    serde_json::from_value(document).map_err(|error| error.to_string())?;
                 Summary::of(&manifest)
             }
             Form::Original => original_summary(&document, spec)?,
@@ -296,7 +310,9 @@ impl Registry {
                 source: Rejected { field: String::new(), why },
             };
             if form == Form::Original {
-                return Err(invalid("it is one that the original scripts wrote; run mlxman sync first".to_owned()));
+                return Err(invalid(
+                    "it is one that the original scripts wrote; run mlxman sync first".to_owned(),
+                ));
             }
             let mut manifest: Manifest =
                 serde_json::from_value(document.clone()).map_err(|error| invalid(error.to_string()))?;
@@ -315,9 +331,10 @@ impl Registry {
     }
 
     fn write_document(&self, path: &Path, document: &Value) -> Result<(), RegistryError> {
-        let failed = |source| RegistryError::Io { doing: "write the manifest", path: path.to_owned(), source };
-        let mut bytes = serde_json::to_vec_pretty(document)
-            .map_err(|error| failed(std::io::Error::other(error)))?;
+        let failed =
+            |source| RegistryError::Io { doing: "write the manifest", path: path.to_owned(), source };
+        let mut bytes =
+            serde_json::to_vec_pretty(document).map_err(|error| failed(std::io::Error::other(error)))?;
         bytes.push(b'\n');
         whole_file::write(path, &bytes).map_err(failed)
     }
@@ -352,7 +369,9 @@ fn compared(manifest: &mut Manifest, comparison: Comparison) {
         manifest.adapter.kind = if comparison.identical { AdapterKind::None } else { AdapterKind::Fused };
     }
     let what = format!("tensors compared with {}", comparison.base);
-    manifest.evidence.insert("adapter.kind".to_owned(), Evidence { file: "safetensors".to_owned(), key: Some(what) });
+    manifest
+        .evidence
+        .insert("adapter.kind".to_owned(), Evidence { file: "safetensors".to_owned(), key: Some(what) });
     manifest.adapter.base = Some(comparison.base.clone());
     manifest.adapter.comparison = Some(comparison);
 }
@@ -385,7 +404,8 @@ fn original_summary(document: &Value, spec: Option<&StoreSpec>) -> Result<Summar
         return Err(format!("model: `{}` is not a name", model.escape_debug()));
     }
     let storage = document.get("storage");
-    let number = |key: &str| storage.and_then(|storage| storage.get(key)).and_then(Value::as_u64).unwrap_or(0);
+    let number =
+        |key: &str| storage.and_then(|storage| storage.get(key)).and_then(Value::as_u64).unwrap_or(0);
     Ok(Summary {
         key: model.clone(),
         model,

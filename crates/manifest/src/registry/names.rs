@@ -33,7 +33,8 @@ pub(super) fn in_folder(spec: &StoreSpec, key: &str, name: &str) -> String {
 }
 
 fn is_hashed(key: &str) -> bool {
-    key.rsplit_once('~').is_some_and(|(_, hash)| hash.len() == 8 && hash.bytes().all(|b| b.is_ascii_hexdigit()))
+    key.rsplit_once('~')
+        .is_some_and(|(_, hash)| hash.len() == 8 && hash.bytes().all(|b| b.is_ascii_hexdigit()))
 }
 
 fn hash(store: &str, key: &str) -> String {

@@ -156,7 +156,13 @@ fn one(scan: &Scan, model: &FoundModel, looking: &Looking, progress: &Progress) 
     fresh(scan, model, fingerprint, before, progress)
 }
 
-fn fresh(scan: &Scan, model: &FoundModel, fingerprint: String, before: Option<&Entry>, progress: &Progress) -> Work {
+fn fresh(
+    scan: &Scan,
+    model: &FoundModel,
+    fingerprint: String,
+    before: Option<&Entry>,
+    progress: &Progress,
+) -> Work {
     Work::Fresh {
         fingerprint,
         weights: weights_stamp(model),
@@ -231,8 +237,9 @@ pub(super) fn assemble(
     claimed_source: Option<&str>,
     now: chrono::DateTime<chrono::Utc>,
 ) -> Manifest {
-    let Observation { source, format, architecture, parameter_count, precision, quantization, adapter, .. } =
-        observation;
+    let Observation {
+        source, format, architecture, parameter_count, precision, quantization, adapter, ..
+    } = observation;
     let mut health = observation.health;
     let mut evidence = observation.evidence;
     let mut tags = observation.tags;

@@ -109,6 +109,9 @@ pub struct Changed {
     /// Names of its problems.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub problems: Vec<String>,
+    /// Which of the names that were asked for it answers to.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub asked_for: Vec<String>,
 }
 
 /// What a sync did.
@@ -216,7 +219,8 @@ impl Registry {
             .filter(|((store, key), entry)| {
                 read.contains(store)
                     && !seen.contains(&(store.clone(), key.clone()))
-                    && (options.only.is_empty() || options.only.iter().any(|asked| entry.summary.answers_to(asked)))
+                    && (options.only.is_empty()
+                        || options.only.iter().any(|asked| entry.summary.answers_to(asked)))
             })
             .map(|(_, entry)| entry.clone())
             .collect();
@@ -271,7 +275,9 @@ impl Registry {
                     let all_hashed = observation.files.iter().all(|file| file.blake3.is_some());
                     let claimed = before.as_ref().and_then(|entry| entry.summary.repo_id.as_deref());
                     let mut manifest = assemble(scan, model, *observation, catalog, claimed, options.now);
-                    if let Some((commit, repo_id, store)) = hashed.sources.get(&(scan.spec.id(), model.key.clone())) {
+                    if let Some((commit, repo_id, store)) =
+                        hashed.sources.get(&(scan.spec.id(), model.key.clone()))
+                    {
                         manifest.source.repo_id = Some(repo_id.clone());
                         manifest.source_id = Some(repo_id.clone());
                         let evidence = Evidence::new(store.clone(), format!("the same commit {commit}"));
@@ -318,7 +324,10 @@ impl Registry {
         }
         let manifest = &fresh.manifest;
         if let Some(dir) = Self::folder_dir(spec).filter(|dir| dir.is_dir()) {
-            return dir.join(names::in_folder(spec, &manifest.key, &manifest.model)).to_string_lossy().into_owned();
+            return dir
+                .join(names::in_folder(spec, &manifest.key, &manifest.model))
+                .to_string_lossy()
+                .into_owned();
         }
         let name = manifest.source.repo_id.as_deref().unwrap_or(&manifest.model).replace('/', "--");
         names::in_registry(&manifest.store, &manifest.key, &name, manifest.source.revision.as_deref())
@@ -377,9 +386,13 @@ impl Registry {
             .iter()
             .flatten()
             .flat_map(|store| {
-                store.scan.models.iter().zip(&store.models).filter(|(_, work)| matches!(work, Work::Fresh { .. })).flat_map(
-                    |(model, _)| model.files.iter().map(|file| Job { scan: &store.scan, file }),
-                )
+                store
+                    .scan
+                    .models
+                    .iter()
+                    .zip(&store.models)
+                    .filter(|(_, work)| matches!(work, Work::Fresh { .. }))
+                    .flat_map(|(model, _)| model.files.iter().map(|file| Job { scan: &store.scan, file }))
             })
             .collect();
         let step = |done: u64, total: u64, file: &str| {

@@ -7,8 +7,10 @@ use std::path::Path;
 ///
 /// # Errors
 /// What the system says; the old content is then still there.
-pub(super) fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
+pub fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    // A bare name has an empty parent: the current directory.
     let dir = path.parent().ok_or(io::ErrorKind::InvalidInput)?;
+    let dir = if dir.as_os_str().is_empty() { Path::new(".") } else { dir };
     let mut file = tempfile::Builder::new().prefix(".mlxman-").suffix(".tmp").tempfile_in(dir)?;
     file.write_all(bytes)?;
     file.as_file().sync_all()?;

@@ -1,0 +1,205 @@
+use chrono::{DateTime, Utc};
+use mlxman_manifest::registry::StoreProblem;
+use mlxman_store::{Filesystem, ProblemKind, Usage};
+use schemars::{JsonSchema, Schema};
+use serde::{Deserialize, Serialize};
+
+use crate::filter::{FilterArgs, NearMiss};
+
+/// The version of the plan's form.
+pub(crate) const PLAN_VERSION: u32 = 1;
+
+/// What could be removed, why, and what the filesystem would get back. A plan holds for one state of its stores.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[schemars(title = "mlxman plan")]
+#[non_exhaustive]
+pub struct Plan {
+    /// Version of this form.
+    #[schemars(range(min = 1, max = 1))]
+    pub schema_version: u32,
+    /// When it was made.
+    pub created_at: DateTime<Utc>,
+    /// What made it, such as `mlxman 0.1.0`.
+    pub generator: String,
+    /// The filters it was made with; none means: what is safe to go.
+    pub filters: FilterArgs,
+    /// The same in words.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub filters_in_words: Vec<String>,
+    /// The stores it is about.
+    pub stores: Vec<PlanStore>,
+    /// What would go, in the order in which the rows are shown.
+    pub candidates: Vec<Candidate>,
+    /// What matched, or would be safe, and is kept all the same.
+    pub kept: Vec<Kept>,
+    /// What the filesystems get back when all candidates go: shared blobs and hard links count once, so it can be more
+    /// than the rows' sum, which price each row alone.
+    pub total_reclaimable_bytes: u64,
+    /// Whether more may come back: a filesystem lets files share blocks.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub total_reclaimable_at_least: bool,
+    /// Values of filters that no model has.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub near_misses: Vec<NearMiss>,
+    /// Stores and manifests that could not be read, and so are not in the plan.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub problems: Vec<StoreProblem>,
+}
+
+/// A store as the plan saw it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[non_exhaustive]
+pub struct PlanStore {
+    /// The store, as `KIND=PATH`.
+    pub store: String,
+    /// The device number of its root.
+    pub device: u64,
+    /// The inode number of its root.
+    pub inode: u64,
+    /// BLAKE3 over everything in the store that the plan depends on.
+    pub state: String,
+    /// What it takes.
+    pub usage: Usage,
+    /// Its filesystem.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub filesystem: Option<Filesystem>,
+}
+
+/// Why something is a candidate, by name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Rule {
+    /// The user's filters match it.
+    Filter,
+    /// No ref names this snapshot, and its repo has another that one does.
+    Detached,
+    /// A snapshot or directory without a file.
+    Empty,
+    /// A partial download that nobody writes.
+    DeadPartial,
+    /// A blob that no snapshot uses.
+    Orphan,
+    /// A repo without a snapshot.
+    BrokenRepo,
+    /// Lock files of a repo that is gone.
+    StaleLocks,
+    /// A record whose model is no longer there.
+    Missing,
+}
+
+/// One row of a plan.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[non_exhaustive]
+pub struct Candidate {
+    /// The model; absent for what is no model.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub model: Option<String>,
+    /// For what is no model: where it lies, relative to the store's root.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub path: Option<String>,
+    /// The store, as `KIND=PATH`.
+    pub store: String,
+    /// The model's place in the store.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key: Option<String>,
+    /// The repo.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub repo_id: Option<String>,
+    /// The revision.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub revision: Option<String>,
+    /// Why, by name.
+    pub rule: Rule,
+    /// The name of its problem, for what is no model.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub problem: Option<ProblemKind>,
+    /// Why, in words.
+    pub reason: String,
+    /// Apparent bytes.
+    pub size_bytes: u64,
+    /// What the filesystem gets back if this, and only this, goes.
+    pub reclaimable_bytes: u64,
+    /// Whether more may come back.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub reclaimable_at_least: bool,
+    /// When it was last read, as far as the filesystem keeps that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_used: Option<DateTime<Utc>>,
+    /// When it was last written.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_modified: Option<DateTime<Utc>>,
+    /// Whether the user pinned it; such a thing is never a candidate.
+    pub pinned: bool,
+    /// Whether somebody uses it right now; such a thing is never a candidate.
+    pub in_use: bool,
+    /// Every file, link and directory that would go: what a kept model needs too is not among them.
+    pub items: Vec<Item>,
+}
+
+/// What an item is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ItemKind {
+    /// A regular file.
+    File,
+    /// A symbolic link.
+    Link,
+    /// A directory.
+    Dir,
+}
+
+/// One thing on the disk, as the plan saw it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[non_exhaustive]
+pub struct Item {
+    /// Relative to the store's root.
+    pub path: String,
+    /// What it is.
+    pub kind: ItemKind,
+    /// Device number.
+    pub device: u64,
+    /// Inode number.
+    pub inode: u64,
+    /// Apparent bytes.
+    pub size: u64,
+    /// Time of last modification, in nanoseconds since 1970.
+    pub mtime_ns: i64,
+    /// A link's text.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub link_target: Option<String>,
+}
+
+/// Why something is kept, by name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Keep {
+    /// The user pinned it.
+    Pinned,
+    /// A download is writing to its repo.
+    InUse,
+    /// It is the only snapshot of its repo: somebody asked for that revision by name.
+    OnlySnapshot,
+    /// Its manifest cannot be read, so what the user said of it is not known.
+    ManifestInvalid,
+}
+
+/// One thing that is kept.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[non_exhaustive]
+pub struct Kept {
+    /// The model, or the path of what is none.
+    pub model: String,
+    /// The store, as `KIND=PATH`.
+    pub store: String,
+    /// Why, by name.
+    pub rule: Keep,
+    /// Why, in words.
+    pub reason: String,
+}
+
+/// The JSON Schema of a plan.
+pub fn plan_schema() -> Schema {
+    mlxman_manifest::schema_of::<Plan>()
+}

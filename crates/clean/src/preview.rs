@@ -1,0 +1,379 @@
+//! Building a plan from a survey. Nothing is touched.
+
+use std::collections::{HashMap, HashSet};
+
+use chrono::{DateTime, Utc};
+use mlxman_manifest::registry::{Row, StoreSurvey, Survey, SurveyedModel, store_record, unusable};
+use mlxman_manifest::{Manifest, Summary};
+use mlxman_store::{EntryKind, FileEntry, FoundModel, OwnerId, ProblemKind, Scan, Stat, Stray};
+
+use crate::facts::facts_of;
+use crate::filter::{Facts, FilterSet, near_misses};
+use crate::plan::{Candidate, Item, ItemKind, Keep, Kept, PLAN_VERSION, Plan, PlanStore, Rule};
+
+/// What a preview is asked.
+#[derive(Debug, Clone, Copy)]
+pub struct Asked<'a> {
+    /// Which models; an empty set asks for what is safe to go.
+    pub filters: &'a FilterSet,
+    /// Records of models that are no longer there.
+    pub gone: &'a [Row],
+    /// The time now.
+    pub now: DateTime<Utc>,
+}
+
+/// Builds the plan. With filters: the models that match. Without: what is safe to go, never everything — detached
+/// snapshots beside one that a ref names, dead partial files, orphan blobs, empty and broken repos, leftovers.
+pub fn preview(survey: &Survey, asked: Asked<'_>) -> Plan {
+    let mut plan = Plan {
+        schema_version: PLAN_VERSION,
+        created_at: asked.now,
+        generator: Manifest::generator(),
+        filters: asked.filters.args().clone(),
+        filters_in_words: asked.filters.describe(),
+        stores: Vec::new(),
+        candidates: Vec::new(),
+        kept: Vec::new(),
+        total_reclaimable_bytes: 0,
+        total_reclaimable_at_least: false,
+        near_misses: Vec::new(),
+        problems: survey.unusable.iter().map(|(path, why)| unusable(path, why)).collect(),
+    };
+    for store in &survey.stores {
+        match &store.scan {
+            Ok(scan) => of_store(&mut plan, store, scan, asked),
+            Err(_) => plan.problems.extend(store_record(store, asked.now).problems),
+        }
+    }
+    if asked.filters.is_empty() {
+        return plan;
+    }
+    for row in asked.gone {
+        if asked.filters.matches(&facts_of(&row.summary), asked.now) {
+            plan.candidates.push(gone(&row.summary));
+        }
+    }
+    if plan.candidates.is_empty() && plan.kept.is_empty() {
+        let summaries = survey.stores.iter().flat_map(|store| &store.models).map(|model| &model.summary);
+        let all: Vec<Facts<'_>> =
+            summaries.chain(asked.gone.iter().map(|row| &row.summary)).map(facts_of).collect();
+        plan.near_misses = near_misses(asked.filters, &all, asked.now);
+    }
+    plan
+}
+
+/// A candidate before it is known which others there are.
+enum Chosen<'a> {
+    Model { found: &'a FoundModel, known: &'a SurveyedModel, rule: Rule, reason: String },
+    Stray { stray: &'a Stray, rule: Rule },
+}
+
+fn of_store(plan: &mut Plan, store: &StoreSurvey, scan: &Scan, asked: Asked<'_>) {
+    let models: Vec<(&FoundModel, &SurveyedModel)> = scan.models.iter().zip(&store.models).collect();
+    let mut chosen: Vec<Chosen<'_>> = Vec::new();
+    for (found, known) in &models {
+        let why = if asked.filters.is_empty() {
+            safe_to_go(found, scan)
+        } else if asked.filters.matches(&facts_of(&known.summary), asked.now) {
+            Some((Rule::Filter, asked.filters.describe().join("; ")))
+        } else {
+            None
+        };
+        let Some((rule, reason)) = why else { continue };
+        match keep(found, known, scan, rule) {
+            Some((rule, reason)) => plan.kept.push(Kept {
+                model: known.summary.model.clone(),
+                store: store.spec.id(),
+                rule,
+                reason,
+            }),
+            None => chosen.push(Chosen::Model { found, known, rule, reason }),
+        }
+    }
+    if asked.filters.is_empty() {
+        for stray in &scan.strays {
+            let rule = match stray.problem.kind {
+                ProblemKind::PartialDead => Rule::DeadPartial,
+                ProblemKind::OrphanBlob => Rule::Orphan,
+                ProblemKind::RepoWithoutSnapshot => Rule::BrokenRepo,
+                ProblemKind::StaleLocks => Rule::StaleLocks,
+                ProblemKind::PartialLive => {
+                    plan.kept.push(Kept {
+                        model: stray.problem.path.clone().unwrap_or_default(),
+                        store: store.spec.id(),
+                        rule: Keep::InUse,
+                        reason: stray.problem.message.clone(),
+                    });
+                    continue;
+                }
+                _ => continue,
+            };
+            // Without an owner it is not free to go: somebody holds it, or nobody can tell who does.
+            if stray.owner.is_some() {
+                chosen.push(Chosen::Stray { stray, rule });
+            }
+        }
+    }
+    let going: HashSet<OwnerId> = chosen
+        .iter()
+        .filter_map(|one| match one {
+            Chosen::Model { found, .. } => Some(found.owner),
+            Chosen::Stray { stray, .. } => stray.owner,
+        })
+        .collect();
+    let total = scan.ledger.reclaim(going.iter().copied());
+    plan.total_reclaimable_bytes += total.bytes;
+    plan.total_reclaimable_at_least |= total.at_least;
+    let users = users_of(scan);
+    let mut rows: Vec<Candidate> = chosen
+        .into_iter()
+        .map(|one| match one {
+            Chosen::Model { found, known, rule, reason } => {
+                model_row(scan, found, &known.summary, rule, reason, &going, &users)
+            }
+            Chosen::Stray { stray, rule } => stray_row(scan, stray, rule),
+        })
+        .collect();
+    rows.sort_by(|a, b| {
+        b.reclaimable_bytes
+            .cmp(&a.reclaimable_bytes)
+            .then_with(|| (&a.model, &a.path).cmp(&(&b.model, &b.path)))
+    });
+    plan.candidates.append(&mut rows);
+    let root = scan.root().stat().ok();
+    plan.stores.push(PlanStore {
+        store: store.spec.id(),
+        device: root.map_or(0, |stat| stat.dev),
+        inode: root.map_or(0, |stat| stat.ino),
+        state: state_of(scan),
+        usage: scan.usage(),
+        filesystem: scan.filesystem.clone(),
+    });
+}
+
+/// Why a model is safe to go, if it is.
+fn safe_to_go(found: &FoundModel, scan: &Scan) -> Option<(Rule, String)> {
+    if found.problems.iter().any(|problem| problem.kind == ProblemKind::EmptySnapshot)
+        && found.files.is_empty()
+    {
+        return Some((Rule::Empty, "there is no file in it".to_owned()));
+    }
+    let repo = found.repo.as_ref().filter(|repo| repo.detached())?;
+    let named = scan
+        .models
+        .iter()
+        .filter_map(|other| other.repo.as_ref())
+        .find(|other| other.kind == repo.kind && other.id == repo.id && !other.detached());
+    Some(match named {
+        Some(other) => (
+            Rule::Detached,
+            format!("no ref names this revision; {} is at {}", other.refs.join(", "), &other.revision[..8]),
+        ),
+        None => (Rule::Detached, "no ref names this revision".to_owned()),
+    })
+}
+
+/// Why a model is kept although it was chosen.
+fn keep(found: &FoundModel, known: &SurveyedModel, scan: &Scan, rule: Rule) -> Option<(Keep, String)> {
+    if known.summary.pinned {
+        return Some((Keep::Pinned, "it is pinned; `mlxman unpin` lets it go".to_owned()));
+    }
+    if let Some(why) = &known.invalid {
+        return Some((Keep::ManifestInvalid, format!("what you said of it is not known: {why}")));
+    }
+    let live = scan.strays.iter().find(|stray| {
+        stray.problem.kind == ProblemKind::PartialLive
+            && match (&found.repo, &stray.repo_id) {
+                (Some(repo), Some(id)) => repo.id == *id,
+                (None, None) => stray.problem.path.as_ref().is_some_and(|path| path.starts_with(&found.key)),
+                _ => false,
+            }
+    });
+    if live.is_some() {
+        return Some((Keep::InUse, "a download is writing to it".to_owned()));
+    }
+    let repo = found.repo.as_ref()?;
+    let others = scan
+        .models
+        .iter()
+        .filter_map(|other| other.repo.as_ref())
+        .any(|other| other.kind == repo.kind && other.id == repo.id && !other.detached());
+    (rule == Rule::Detached && !others).then(|| {
+        let reason = "no ref names it, and no other snapshot of the repo is named by one: \
+                      somebody asked for this revision by its commit";
+        (Keep::OnlySnapshot, reason.to_owned())
+    })
+}
+
+/// Which models use the file at a place in the store.
+fn users_of(scan: &Scan) -> HashMap<String, Vec<OwnerId>> {
+    let mut users: HashMap<String, Vec<OwnerId>> = HashMap::new();
+    for model in &scan.models {
+        for file in &model.files {
+            users.entry(file.real.clone()).or_default().push(model.owner);
+            if let Some(path) = blob_link(model, file) {
+                users.entry(path).or_default().push(model.owner);
+            }
+        }
+    }
+    users
+}
+
+/// Where the repo's own entry for a shared blob lies: a link of its own, with users of its own.
+fn blob_link(model: &FoundModel, file: &FileEntry) -> Option<String> {
+    let blob = file.blob.as_ref()?;
+    blob.link.as_ref()?;
+    Some(format!("{}/blobs/{}", model.key.split('/').next().unwrap_or_default(), blob.name))
+}
+
+fn model_row(
+    scan: &Scan,
+    found: &FoundModel,
+    summary: &Summary,
+    rule: Rule,
+    reason: String,
+    going: &HashSet<OwnerId>,
+    users: &HashMap<String, Vec<OwnerId>>,
+) -> Candidate {
+    let reclaim = scan.ledger.reclaim([found.owner]);
+    let mut items = Vec::new();
+    let mut seen = HashSet::new();
+    for file in &found.files {
+        if let Some(link) = &file.link {
+            let path =
+                if found.key.is_empty() { file.path.clone() } else { format!("{}/{}", found.key, file.path) };
+            items.push(item(path, &link.stat, Some(link.target.clone())));
+        }
+        let all_go =
+            |path: &str| users.get(path).is_some_and(|users| users.iter().all(|user| going.contains(user)));
+        if let Some(path) = blob_link(found, file)
+            && all_go(&path)
+            && let Some(link) = file.blob.as_ref().and_then(|blob| blob.link.as_ref())
+            && seen.insert(path.clone())
+        {
+            items.push(item(path, &link.stat, Some(link.target.clone())));
+        }
+        // A link that leads elsewhere in the store does not own what it leads to.
+        let owns = file.link.is_none() || file.blob.is_some();
+        if owns && all_go(&file.real) && seen.insert(file.real.clone()) {
+            items.push(item(file.real.clone(), &file.stat, None));
+        }
+    }
+    for (path, stat) in found.records.iter().chain(&found.listing) {
+        items.push(item(path.clone(), stat, None));
+    }
+    // Deepest first, so that each is empty when its turn comes.
+    let mut dirs: Vec<&(String, Stat)> = found.dirs.iter().collect();
+    dirs.sort_by(|a, b| b.0.len().cmp(&a.0.len()).then_with(|| b.0.cmp(&a.0)));
+    items.extend(dirs.into_iter().map(|(path, stat)| item(path.clone(), stat, None)));
+    Candidate {
+        model: Some(summary.model.clone()),
+        path: None,
+        store: scan.spec.id(),
+        key: Some(found.key.clone()),
+        repo_id: summary.repo_id.clone(),
+        revision: summary.revision.clone(),
+        rule,
+        problem: None,
+        reason,
+        size_bytes: found.size_bytes(),
+        reclaimable_bytes: reclaim.bytes,
+        reclaimable_at_least: reclaim.at_least,
+        last_used: found.last_accessed(),
+        last_modified: found.last_modified(),
+        pinned: summary.pinned,
+        in_use: false,
+        items,
+    }
+}
+
+fn stray_row(scan: &Scan, stray: &Stray, rule: Rule) -> Candidate {
+    let reclaim = scan.ledger.reclaim(stray.owner);
+    Candidate {
+        model: None,
+        path: stray.problem.path.clone(),
+        store: scan.spec.id(),
+        key: None,
+        repo_id: stray.repo_id.clone(),
+        revision: None,
+        rule,
+        problem: Some(stray.problem.kind),
+        reason: stray.problem.message.clone(),
+        size_bytes: stray.size_bytes(),
+        reclaimable_bytes: reclaim.bytes,
+        reclaimable_at_least: reclaim.at_least,
+        last_used: None,
+        last_modified: stray.last_modified(),
+        pinned: false,
+        in_use: false,
+        items: stray
+            .items
+            .iter()
+            .map(|one| item(one.path.clone(), &one.stat, one.link_target.clone()))
+            .collect(),
+    }
+}
+
+fn gone(summary: &Summary) -> Candidate {
+    Candidate {
+        model: Some(summary.model.clone()),
+        path: None,
+        store: summary.store.clone(),
+        key: Some(summary.key.clone()),
+        repo_id: summary.repo_id.clone(),
+        revision: summary.revision.clone(),
+        rule: Rule::Missing,
+        problem: None,
+        reason: "its files are gone; only its record is left".to_owned(),
+        size_bytes: 0,
+        reclaimable_bytes: 0,
+        reclaimable_at_least: false,
+        last_used: summary.used,
+        last_modified: summary.modified,
+        pinned: summary.pinned,
+        in_use: false,
+        items: Vec::new(),
+    }
+}
+
+fn item(path: String, stat: &Stat, link_target: Option<String>) -> Item {
+    let kind = match stat.kind {
+        EntryKind::Dir => ItemKind::Dir,
+        EntryKind::Link => ItemKind::Link,
+        _ => ItemKind::File,
+    };
+    Item {
+        path,
+        kind,
+        device: stat.dev,
+        inode: stat.ino,
+        size: stat.size,
+        mtime_ns: stat.mtime_ns,
+        link_target,
+    }
+}
+
+fn state_of(scan: &Scan) -> String {
+    let mut hasher = blake3::Hasher::new();
+    let mut stat = |path: &str, stat: &Stat| {
+        hasher.update(path.as_bytes());
+        for number in [stat.dev, stat.ino, stat.size, stat.mtime_ns as u64] {
+            hasher.update(&number.to_le_bytes());
+        }
+    };
+    for model in &scan.models {
+        for file in &model.files {
+            stat(&file.real, &file.stat);
+            if let Some(link) = &file.link {
+                stat(&link.target, &link.stat);
+            }
+        }
+        for (path, of_dir) in &model.dirs {
+            stat(path, of_dir);
+        }
+    }
+    for item in scan.strays.iter().flat_map(|stray| &stray.items) {
+        stat(&item.path, &item.stat);
+    }
+    hasher.finalize().to_hex().to_string()
+}

@@ -1,0 +1,246 @@
+//! What can be typed. Types alone: what they mean is decided in `commands`.
+
+use std::path::PathBuf;
+
+use clap::{ArgAction, Parser, Subcommand};
+use mlxman_clean::filter::FilterArgs;
+
+const EXIT_STATUS: &str = "\
+Exit status:
+  0  it worked, and nothing is wrong
+  1  it worked, and found problems (they are rows of its output)
+  2  the call was wrong
+  3  it could not do its work";
+
+/// Keeps a machine's local models in order: finds every one, writes a manifest for each, and shows what could go
+#[derive(Debug, Parser)]
+#[command(name = "mlxman", version, max_term_width = 100, after_help = EXIT_STATUS, after_long_help = EXIT_STATUS)]
+#[command(propagate_version = false, disable_help_subcommand = true)]
+pub(crate) struct Args {
+    #[command(flatten)]
+    pub(crate) global: Global,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Clone, clap::Args)]
+#[command(next_help_heading = "Options of every command")]
+pub(crate) struct Global {
+    /// Use only this store, as hub=PATH or folder=PATH (repeatable); a word without `=` selects among the known stores
+    #[arg(long, global = true, value_name = "KIND=PATH", action = ArgAction::Append)]
+    pub(crate) store: Vec<String>,
+    /// Print JSON instead of a table
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+    /// Print no status, only data and errors
+    #[arg(long, short, global = true)]
+    pub(crate) quiet: bool,
+    /// Give up a store that does not answer for so long
+    #[arg(long, global = true, value_name = "SECONDS", default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=86400))]
+    pub(crate) store_timeout: u64,
+    /// Read this configuration instead of $XDG_CONFIG_HOME/mlxman/config.toml
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Bring the registry up to date with the stores: one manifest for each model
+    #[command(after_help = EXIT_STATUS)]
+    Sync(Sync),
+    /// List the models of the registry
+    #[command(after_help = EXIT_STATUS, visible_alias = "ls")]
+    List(List),
+    /// Show everything known of one model, with what says so
+    #[command(after_help = EXIT_STATUS)]
+    Show(Show),
+    /// Print the directory to load a model from, offline
+    #[command(after_help = EXIT_STATUS)]
+    Path(PathArgs),
+    /// Show the stores, with used and free space
+    #[command(after_help = EXIT_STATUS)]
+    Stores,
+    /// Add tags to a model, or take them away
+    #[command(after_help = EXIT_STATUS)]
+    Tag(Tag),
+    /// Write a note on a model
+    #[command(after_help = EXIT_STATUS)]
+    Note(Note),
+    /// Pin models: a pinned model is never a candidate for removal
+    #[command(after_help = EXIT_STATUS)]
+    Pin(Models),
+    /// Take a pin away
+    #[command(after_help = EXIT_STATUS)]
+    Unpin(Models),
+    /// See what could be removed, and what the disk would get back
+    #[command(subcommand)]
+    Clean(Clean),
+    /// Print a JSON Schema of what mlxman reads and writes
+    Schema(Schema),
+    /// Print a shell's completions
+    Completions(Completions),
+    /// Print the manual page, or write all pages into a directory
+    Man(Man),
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Sync {
+    /// Models to look at: names, repo ids, NAME@REVISION; all by default
+    #[arg(value_name = "MODEL")]
+    pub(crate) models: Vec<String>,
+    /// Open no weight beyond its header: no hashes are computed, known ones are kept
+    #[arg(long)]
+    pub(crate) fast: bool,
+    /// Set a field of the named models' manifests in place of what is observed (repeatable)
+    #[arg(long = "override", value_name = "FIELD=VALUE", action = ArgAction::Append)]
+    pub(crate) overrides: Vec<String>,
+    /// Write this note into the named models' manifests
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) notes: Option<String>,
+    /// Show what would be written, and write nothing
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+}
+
+/// Which models: all kinds given must hold; of several values of one kind, any.
+#[derive(Debug, Clone, Default, clap::Args)]
+#[command(next_help_heading = "Filters")]
+pub(crate) struct Filters {
+    /// Models by name, repo id or glob, with @REVISION or without
+    #[arg(long, value_name = "GLOB", num_args = 1.., action = ArgAction::Append)]
+    pub(crate) models: Vec<String>,
+    /// Models with any of these tags
+    #[arg(long, value_name = "TAG", num_args = 1.., action = ArgAction::Append)]
+    pub(crate) tags: Vec<String>,
+    /// Models with any of these quantizations: 4bit, 8bit, bf16, mxfp4, mixed, mixed-4-8bit, Q4_K_M
+    #[arg(long, value_name = "LABEL", num_args = 1.., action = ArgAction::Append)]
+    pub(crate) quantization: Vec<String>,
+    /// Only models with an adapter fused in
+    #[arg(long)]
+    pub(crate) fused_only: bool,
+    /// Only models whose files are gone
+    #[arg(long)]
+    pub(crate) missing_only: bool,
+    /// Only models of which this holds, such as 'size>1.5GB', 'used>30d', 'health!=complete', 'arch~qwen*'
+    #[arg(long = "filter", value_name = "EXPR", action = ArgAction::Append)]
+    pub(crate) filter: Vec<String>,
+}
+
+impl Filters {
+    pub(crate) fn args(&self, stores: Vec<String>) -> FilterArgs {
+        FilterArgs {
+            models: self.models.clone(),
+            tags: self.tags.clone(),
+            quantization: self.quantization.clone(),
+            stores,
+            fused_only: self.fused_only,
+            missing_only: self.missing_only,
+            filters: self.filter.clone(),
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Sort {
+    /// By name
+    Name,
+    /// Largest first
+    Size,
+    /// Longest unused first
+    Used,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct List {
+    #[command(flatten)]
+    pub(crate) filters: Filters,
+    /// In which order
+    #[arg(long, value_enum, default_value_t = Sort::Name)]
+    pub(crate) sort: Sort,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Show {
+    /// The model: its name, repo id, NAME@REVISION, or STORE:NAME
+    #[arg(value_name = "MODEL", required_unless_present_any = ["models", "tags", "quantization", "filter", "fused_only", "missing_only"])]
+    pub(crate) model: Vec<String>,
+    #[command(flatten)]
+    pub(crate) filters: Filters,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct PathArgs {
+    /// The model: its name, repo id, or NAME@REVISION; of a repo the newest complete snapshot
+    #[arg(value_name = "MODEL")]
+    pub(crate) model: String,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Tag {
+    /// The model
+    #[arg(value_name = "MODEL")]
+    pub(crate) model: String,
+    /// Tags to add; with a minus before it (after `--`) or by --remove, to take away
+    #[arg(value_name = "TAG", required_unless_present = "remove")]
+    pub(crate) tags: Vec<String>,
+    /// Tags to take away
+    #[arg(long, value_name = "TAG", num_args = 1..)]
+    pub(crate) remove: Vec<String>,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Note {
+    /// The model
+    #[arg(value_name = "MODEL")]
+    pub(crate) model: String,
+    /// The note; an empty one takes it away
+    #[arg(value_name = "TEXT")]
+    pub(crate) text: String,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Models {
+    /// The models
+    #[arg(value_name = "MODEL", required = true)]
+    pub(crate) models: Vec<String>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Clean {
+    /// Show what matches, or without filters what is safe to go; nothing is touched
+    #[command(after_help = EXIT_STATUS)]
+    Preview(Preview),
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Preview {
+    #[command(flatten)]
+    pub(crate) filters: Filters,
+    /// Also write the plan to this file
+    #[arg(long, value_name = "PLAN")]
+    pub(crate) out: Option<PathBuf>,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Schema {
+    /// Which one
+    #[arg(value_name = "NAME", required_unless_present = "list")]
+    pub(crate) name: Option<String>,
+    /// Print the names
+    #[arg(long)]
+    pub(crate) list: bool,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Completions {
+    /// The shell
+    #[arg(value_enum, value_name = "SHELL")]
+    pub(crate) shell: clap_complete::Shell,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Man {
+    /// Write a page for every command into this directory
+    #[arg(value_name = "DIR")]
+    pub(crate) dir: Option<PathBuf>,
+}

@@ -1,0 +1,194 @@
+//! `mlxman list`: the models of the registry.
+
+use anyhow::Result;
+use mlxman_manifest::Summary;
+use mlxman_manifest::registry::{Contents, Row, StoreProblem, unusable};
+use mlxman_store::{Severity, StoreSpec};
+use serde::Serialize;
+use serde_json::Value;
+
+use crate::args::{List, Sort};
+use crate::context::Context;
+use crate::exit::Verdict;
+use crate::select::{filter_set, matching};
+use crate::table::{age, bytes, count, number, plural, reclaim, render, text};
+
+/// What `list --json` prints.
+#[derive(Serialize)]
+struct Output<'a> {
+    schema: &'static str,
+    models: Vec<Value>,
+    problems: Vec<&'a StoreProblem>,
+    totals: Totals,
+}
+
+#[derive(Serialize)]
+struct Totals {
+    models: usize,
+    size_bytes: u64,
+}
+
+pub(super) fn run(args: &List, context: &Context) -> Result<Verdict> {
+    let filters = filter_set(context, &args.filters)?;
+    let contents = context.registry.contents()?;
+    let mut rows = matching(context, &contents, &filters);
+    match args.sort {
+        Sort::Name => {}
+        Sort::Size => rows.sort_by_key(|row| std::cmp::Reverse(row.summary.size_bytes)),
+        Sort::Used => rows.sort_by_key(|row| row.summary.used),
+    }
+    let lost: Vec<StoreProblem> = contents.unusable.iter().map(|(path, why)| unusable(path, why)).collect();
+    // What is no model answers to no filter of models, only to --store.
+    let only_stores = args.filters.args(Vec::new()) == Default::default();
+    let problems: Vec<&StoreProblem> =
+        if only_stores { store_problems(context, &contents).chain(&lost).collect() } else { Vec::new() };
+    let ailing = rows.iter().any(|row| (row.summary.ailing && row.summary.present) || row.invalid.is_some())
+        || problems.iter().any(|problem| problem.problem.severity > Severity::Info);
+    if context.printer.json {
+        let models = documents(context, &rows)?;
+        let size_bytes =
+            rows.iter().filter(|row| row.summary.present).map(|row| row.summary.size_bytes).sum();
+        let totals = Totals { models: rows.len(), size_bytes };
+        context.printer.json(&Output { schema: "mlxman-list-1", models, problems, totals })?;
+    } else {
+        table(context, &contents, &rows, &problems)?;
+    }
+    Ok(Verdict::of(ailing))
+}
+
+fn store_problems<'a>(
+    context: &'a Context,
+    contents: &'a Contents,
+) -> impl Iterator<Item = &'a StoreProblem> {
+    contents
+        .stores
+        .iter()
+        .filter(|(id, _)| {
+            context.store_words.is_empty()
+                || context.store_words.iter().any(|word| {
+                    word == *id
+                        || id.parse::<StoreSpec>().is_ok_and(|spec| {
+                            spec.kind().word() == word
+                                || spec.root().to_string_lossy().contains(word.as_str())
+                        })
+                })
+        })
+        .flat_map(|(_, record)| &record.problems)
+}
+
+/// The whole manifests; of one that cannot be used, what is known otherwise, with the problem on its row.
+fn documents(context: &Context, rows: &[&Row]) -> Result<Vec<Value>> {
+    rows.iter()
+        .map(|row| match &row.invalid {
+            None => Ok(context.registry.document(&row.path)?),
+            Some(why) => {
+                let problem = unusable(&row.path, why).problem;
+                let summary = &row.summary;
+                Ok(serde_json::json!({
+                    "model": summary.model,
+                    "store": summary.store,
+                    "source": {"repo_id": summary.repo_id, "revision": summary.revision, "refs": summary.refs},
+                    "storage": {"present": summary.present, "size_bytes": summary.size_bytes},
+                    "health": {"status": "damaged", "problems": [problem]},
+                }))
+            }
+        })
+        .collect()
+}
+
+fn table(context: &Context, contents: &Contents, rows: &[&Row], problems: &[&StoreProblem]) -> Result<()> {
+    let printer = &context.printer;
+    if rows.is_empty() && contents.rows.is_empty() {
+        printer.status("the registry is empty: run `mlxman sync --fast` to find the models of this machine");
+    }
+    let several = rows.iter().any(|row| row.summary.store != rows[0].summary.store);
+    let columns = [
+        text("MODEL", 0),
+        text("QUANT", 0),
+        text("FORMAT", 6),
+        text("ARCH", 5),
+        number("PARAMS", 4),
+        number("SIZE", 0),
+        number("FREES", 3),
+        number("USED", 2),
+        text("HEALTH", 1),
+        text("TAGS", 7),
+        text("STORE", 8),
+    ];
+    let cells: Vec<Vec<String>> = rows
+        .iter()
+        .map(|row| {
+            let summary = &row.summary;
+            vec![
+                name(summary),
+                quantization(summary),
+                summary.format.word().to_owned(),
+                summary.arch.clone().unwrap_or_default(),
+                count(summary.params),
+                bytes(summary.size_bytes),
+                reclaim(summary.reclaimable_bytes, summary.reclaimable_at_least),
+                age(summary.used, context.now),
+                health(row),
+                summary.tags.join(","),
+                if several { summary.store.clone() } else { String::new() },
+            ]
+        })
+        .collect();
+    if !rows.is_empty() {
+        printer.data(&render(printer, &columns, &cells))?;
+    }
+    let grave: Vec<&&StoreProblem> =
+        problems.iter().filter(|problem| problem.problem.severity > Severity::Info).collect();
+    if !grave.is_empty() {
+        let columns = [text("PROBLEM", 0), text("PATH", 0), number("FREES", 2), text("WHAT TO DO", 1)];
+        let cells: Vec<Vec<String>> = grave
+            .iter()
+            .map(|problem| {
+                vec![
+                    problem.problem.kind.to_string(),
+                    problem.problem.path.clone().unwrap_or_else(|| problem.store.clone()),
+                    reclaim(problem.reclaimable_bytes, problem.reclaimable_at_least),
+                    problem.problem.message.clone(),
+                ]
+            })
+            .collect();
+        printer.data("")?;
+        printer.data(&render(printer, &columns, &cells))?;
+    }
+    if !rows.is_empty() {
+        let size: u64 = rows.iter().filter(|row| row.summary.present).map(|row| row.summary.size_bytes).sum();
+        printer.status(&format!("{}, {}", plural(rows.len(), "model"), bytes(size)));
+    }
+    Ok(())
+}
+
+/// The name, with what a reader should see at once.
+fn name(summary: &Summary) -> String {
+    let mut name = summary.model.clone();
+    if summary.pinned {
+        name.push_str(" (pinned)");
+    }
+    if summary.detached == Some(true) {
+        name.push_str(" (detached)");
+    }
+    name
+}
+
+/// The label; one that only a name says is in question.
+fn quantization(summary: &Summary) -> String {
+    let label = summary.quantization.clone().unwrap_or_default();
+    if summary.quantization_from_name { format!("{label}?") } else { label }
+}
+
+fn health(row: &Row) -> String {
+    if row.invalid.is_some() {
+        return "manifest invalid".to_owned();
+    }
+    if !row.summary.present {
+        return "gone".to_owned();
+    }
+    match row.summary.problems.first() {
+        Some(first) if row.summary.ailing => format!("{}: {first}", row.summary.health.word()),
+        _ => row.summary.health.word().to_owned(),
+    }
+}

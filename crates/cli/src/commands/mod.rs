@@ -1,0 +1,38 @@
+//! One file a command.
+
+mod clean_preview;
+mod completions;
+mod list;
+mod man;
+mod note;
+mod path;
+mod pin;
+mod schema;
+mod show;
+mod stores;
+mod sync;
+mod tag;
+
+use anyhow::Result;
+
+use crate::args::{Clean, Command};
+use crate::context::Context;
+use crate::exit::Verdict;
+
+pub(crate) fn run(command: Command, context: &Context) -> Result<Verdict> {
+    match command {
+        Command::Sync(args) => sync::run(args, context),
+        Command::List(args) => list::run(&args, context),
+        Command::Show(args) => show::run(&args, context),
+        Command::Path(args) => path::run(&args, context),
+        Command::Stores => stores::run(context),
+        Command::Tag(args) => tag::run(&args, context),
+        Command::Note(args) => note::run(&args, context),
+        Command::Pin(args) => pin::run(&args, context, true),
+        Command::Unpin(args) => pin::run(&args, context, false),
+        Command::Clean(Clean::Preview(args)) => clean_preview::run(&args, context),
+        Command::Schema(args) => schema::run(&args, context),
+        Command::Completions(args) => completions::run(&args, context),
+        Command::Man(args) => man::run(&args, context),
+    }
+}

@@ -1,0 +1,86 @@
+//! `mlxman path`: the directory to load a model from.
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+use mlxman_manifest::registry::SurveyedModel;
+use mlxman_manifest::{HealthStatus, Summary};
+use mlxman_store::{FoundModel, Scan};
+use serde::Serialize;
+
+use crate::args::PathArgs;
+use crate::context::Context;
+use crate::exit::{Verdict, wrong};
+
+/// What `path --json` prints.
+#[derive(Serialize)]
+struct Output {
+    model: String,
+    store: String,
+    path: PathBuf,
+    revision: Option<String>,
+    health: HealthStatus,
+}
+
+/// Looks at the stores themselves, so that what it prints is there now.
+pub(super) fn run(args: &PathArgs, context: &Context) -> Result<Verdict> {
+    let asked = args.model.as_str();
+    let survey = context.registry.survey(&context.some_stores()?, &context.catalog()?, &context.looking())?;
+    let mut found: Vec<(&Scan, &FoundModel, &SurveyedModel)> = Vec::new();
+    for store in &survey.stores {
+        match &store.scan {
+            Ok(scan) => {
+                found
+                    .extend(scan.models.iter().zip(&store.models).map(|(model, known)| (scan, model, known)));
+            }
+            Err(error) => context.printer.warning(&error.to_string()),
+        }
+    }
+    let all: Vec<&Summary> = found.iter().map(|(_, _, known)| &known.summary).collect();
+    let near = mlxman_clean::filter::nearest(asked, all.iter().map(|one| one.model.as_str()), 3);
+    let unknown = if near.is_empty() {
+        wrong(format!("no model answers to `{asked}`; `mlxman list` shows those that there are"))
+    } else {
+        wrong(format!("no model answers to `{asked}`; near: {}", near.join(", ")))
+    };
+    found.retain(|(_, _, known)| known.summary.answers_to(asked));
+    if found.is_empty() {
+        return Err(unknown);
+    }
+    // The newest complete snapshot: what `main` names first, then the one written last.
+    let whole = |known: &SurveyedModel| known.summary.health == HealthStatus::Complete;
+    found.sort_by_key(|(_, model, known)| {
+        let current = known.summary.current != Some(false);
+        let exact = known.summary.model == asked;
+        std::cmp::Reverse((whole(known), exact, current, model.last_modified()))
+    });
+    let (scan, model, known) = found[0];
+    let others =
+        found.iter().filter(|(other, _, also)| whole(also) == whole(known) && other.spec != scan.spec);
+    if let Some((other, ..)) = others.into_iter().next() {
+        context.printer.status(&format!("`{asked}` is also in {}; --store chooses", other.spec));
+    }
+    let path = scan.dir_of(model);
+    let summary = &known.summary;
+    if !whole(known) {
+        context.printer.warning(&format!(
+            "{} is {}: {}; `mlxman show {}` says more",
+            summary.model,
+            summary.health.word(),
+            summary.problems.join(", "),
+            summary.model
+        ));
+    }
+    if context.printer.json {
+        context.printer.json(&Output {
+            model: summary.model.clone(),
+            store: summary.store.clone(),
+            path,
+            revision: summary.revision.clone(),
+            health: summary.health,
+        })?;
+    } else {
+        context.printer.data(&path.to_string_lossy())?;
+    }
+    Ok(Verdict::of(!whole(known)))
+}

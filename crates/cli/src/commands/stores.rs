@@ -1,0 +1,93 @@
+//! `mlxman stores`: the stores, with used and free space.
+
+use anyhow::Result;
+use mlxman_store::{Filesystem, Late, Scan, ScanError, StoreSpec, Usage, layout_of, watch};
+use serde::Serialize;
+
+use crate::args::Filters;
+use crate::context::Context;
+use crate::exit::Verdict;
+use crate::table::{bytes, number, render, text};
+
+/// What `stores --json` prints of one.
+#[derive(Serialize)]
+struct Output {
+    store: String,
+    kind: &'static str,
+    path: std::path::PathBuf,
+    models: usize,
+    usage: Option<Usage>,
+    filesystem: Option<Filesystem>,
+    problem: Option<mlxman_store::Problem>,
+}
+
+pub(super) fn run(context: &Context) -> Result<Verdict> {
+    // --store was resolved; a word that is no filter would say so here.
+    crate::select::filter_set(context, &Filters::default())?;
+    let specs = context.some_stores()?;
+    let scans = watch(specs.clone(), context.store_limit, |spec: StoreSpec, progress| {
+        layout_of(spec.kind()).scan(&spec, progress)
+    });
+    let stores: Vec<Output> = specs
+        .iter()
+        .zip(scans)
+        .map(|(spec, scan)| {
+            let root = spec.root().to_owned();
+            let scan = scan.unwrap_or_else(|late| {
+                Err(match late {
+                    Late::TooSlow(limit) => ScanError::TooSlow { root, seconds: limit.as_secs() },
+                    Late::Lost => ScanError::Lost { root },
+                })
+            });
+            of(spec, scan)
+        })
+        .collect();
+    let problems = stores.iter().any(|store| store.problem.is_some());
+    if context.printer.json {
+        context.printer.json(&stores)?;
+        return Ok(Verdict::of(problems));
+    }
+    let columns = [
+        text("KIND", 0),
+        number("MODELS", 0),
+        number("USED", 0),
+        number("FREE", 0),
+        text("ON", 1),
+        text("PATH", 0),
+    ];
+    let cells: Vec<Vec<String>> = stores
+        .iter()
+        .map(|store| {
+            let filesystem = store.filesystem.as_ref();
+            vec![
+                store.kind.to_owned(),
+                if store.problem.is_some() { "?".to_owned() } else { store.models.to_string() },
+                store.usage.map(|usage| bytes(usage.allocated_bytes)).unwrap_or_default(),
+                filesystem.map(|filesystem| bytes(filesystem.free_bytes)).unwrap_or_default(),
+                filesystem.and_then(|filesystem| filesystem.kind.clone()).unwrap_or_default(),
+                store.path.display().to_string(),
+            ]
+        })
+        .collect();
+    context.printer.data(&render(&context.printer, &columns, &cells))?;
+    for problem in stores.iter().filter_map(|store| store.problem.as_ref()) {
+        context.printer.warning(&problem.message);
+    }
+    Ok(Verdict::of(problems))
+}
+
+fn of(spec: &StoreSpec, scan: Result<Scan, ScanError>) -> Output {
+    let (models, usage, filesystem, problem) = match scan {
+        Ok(scan) => (scan.models.len(), Some(scan.usage()), scan.filesystem, None),
+        Err(error) => (0, None, None, Some(error.problem())),
+    };
+    Output {
+        store: spec.id(),
+        kind: spec.kind().word(),
+        path: spec.root().to_owned(),
+        models,
+        usage,
+        filesystem,
+        problem,
+    }
+}

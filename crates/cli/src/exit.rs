@@ -1,0 +1,59 @@
+//! How a run ends: its exit status, and what is said of an error.
+
+use std::process::ExitCode;
+
+use crate::printer::Printer;
+
+/// How a command ended that did its work.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    Fine,
+    Problems,
+}
+
+impl Verdict {
+    pub(crate) fn of(problems: bool) -> Self {
+        if problems { Verdict::Problems } else { Verdict::Fine }
+    }
+}
+
+/// The call was wrong: exit 2, where other errors are exit 3.
+#[derive(Debug, thiserror::Error)]
+#[error("{message}")]
+pub(crate) struct Wrong {
+    message: String,
+}
+
+/// An error of the call itself.
+pub(crate) fn wrong(message: impl Into<String>) -> anyhow::Error {
+    Wrong { message: message.into() }.into()
+}
+
+/// What clap says: help and versions are success.
+pub(crate) fn usage(error: &clap::Error) -> ExitCode {
+    let _ = error.print();
+    ExitCode::from(if error.use_stderr() { 2 } else { 0 })
+}
+
+pub(crate) fn report(result: anyhow::Result<Verdict>, printer: &Printer) -> ExitCode {
+    let error = match result {
+        Ok(Verdict::Fine) => return ExitCode::SUCCESS,
+        Ok(Verdict::Problems) => return ExitCode::from(1),
+        Err(error) => error,
+    };
+    // Whoever read our output has had enough: that is success.
+    let pipe = error.chain().filter_map(|cause| cause.downcast_ref::<std::io::Error>());
+    if pipe.into_iter().any(|cause| cause.kind() == std::io::ErrorKind::BrokenPipe) {
+        return ExitCode::SUCCESS;
+    }
+    printer.error(&format!("{error:#}"));
+    let call = error.chain().any(|cause| {
+        cause.is::<Wrong>()
+            || cause.is::<mlxman_clean::filter::FilterError>()
+            || matches!(
+                cause.downcast_ref::<mlxman_manifest::registry::RegistryError>(),
+                Some(mlxman_manifest::registry::RegistryError::Override { .. })
+            )
+    });
+    ExitCode::from(if call { 2 } else { 3 })
+}

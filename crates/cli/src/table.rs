@@ -1,0 +1,117 @@
+//! Tables and how values look in them.
+
+use chrono::{DateTime, Utc};
+use comfy_table::{CellAlignment, ColumnConstraint, ContentArrangement, Table, Width, presets};
+use mlxman_clean::filter::quantity::{format_age, format_bytes, format_count};
+use owo_colors::OwoColorize;
+
+use crate::printer::Printer;
+
+/// A column: its heading, whether numbers stand in it, and how soon it goes when the terminal is narrow (0 never).
+pub(crate) struct Column {
+    pub(crate) name: &'static str,
+    pub(crate) right: bool,
+    pub(crate) expendable: u8,
+}
+
+pub(crate) const fn text(name: &'static str, expendable: u8) -> Column {
+    Column { name, right: false, expendable }
+}
+
+pub(crate) const fn number(name: &'static str, expendable: u8) -> Column {
+    Column { name, right: true, expendable }
+}
+
+/// Lays rows out as a table that fits the printer's width: the most expendable columns go first, then cells are cut.
+pub(crate) fn render(printer: &Printer, columns: &[Column], rows: &[Vec<String>]) -> String {
+    let mut shown: Vec<usize> = (0..columns.len())
+        .filter(|&at| rows.iter().any(|row| !row[at].is_empty()) || columns[at].expendable == 0)
+        .collect();
+    let width_of = |at: usize| {
+        rows.iter().map(|row| row[at].chars().count()).chain([columns[at].name.len()]).max().unwrap_or(0)
+    };
+    if let Some(width) = printer.width() {
+        while shown.iter().map(|&at| width_of(at).min(48) + 2).sum::<usize>() > width + 2 {
+            let Some(worst) = shown
+                .iter()
+                .copied()
+                .filter(|&at| columns[at].expendable > 0)
+                .max_by_key(|&at| columns[at].expendable)
+            else {
+                break;
+            };
+            shown.retain(|&at| at != worst);
+        }
+    }
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING).set_truncation_indicator("…");
+    match printer.width() {
+        Some(width) => {
+            table.set_content_arrangement(ContentArrangement::Dynamic);
+            table.set_width(u16::try_from(width).unwrap_or(u16::MAX));
+        }
+        None => {
+            table.set_content_arrangement(ContentArrangement::Disabled);
+        }
+    }
+    table.set_header(shown.iter().map(|&at| columns[at].name.to_owned()));
+    for row in rows {
+        let mut cells = comfy_table::Row::from(shown.iter().map(|&at| row[at].clone()));
+        cells.max_height(1);
+        table.add_row(cells);
+    }
+    for (place, &at) in shown.iter().enumerate() {
+        if let Some(column) = table.column_mut(place) {
+            column.set_padding((0, 2));
+            if columns[at].right {
+                column.set_cell_alignment(CellAlignment::Right);
+                column.set_constraint(ColumnConstraint::ContentWidth);
+            } else if place > 0 {
+                let most = u16::try_from(width_of(at)).unwrap_or(u16::MAX).saturating_add(2);
+                column.set_constraint(ColumnConstraint::UpperBoundary(Width::Fixed(most)));
+            }
+        }
+    }
+    let mut out = String::new();
+    for (at, line) in table.to_string().lines().enumerate() {
+        let line = line.trim_end();
+        if at == 0 && printer.width().is_some() {
+            out.push_str(&line.bold().to_string());
+        } else {
+            out.push_str(line);
+        }
+        out.push('\n');
+    }
+    out
+}
+
+pub(crate) fn bytes(bytes: u64) -> String {
+    format_bytes(bytes)
+}
+
+/// Bytes of which more may come back.
+pub(crate) fn reclaim(bytes: u64, at_least: bool) -> String {
+    if at_least { format!("≥ {}", format_bytes(bytes)) } else { format_bytes(bytes) }
+}
+
+pub(crate) fn count(count: Option<u64>) -> String {
+    count.map(format_count).unwrap_or_default()
+}
+
+/// How long ago.
+pub(crate) fn age(time: Option<DateTime<Utc>>, now: DateTime<Utc>) -> String {
+    time.map(|time| format_age(now.signed_duration_since(time).max(chrono::TimeDelta::zero())))
+        .unwrap_or_default()
+}
+
+/// One noun or several.
+pub(crate) fn plural(count: usize, one: &str) -> String {
+    if count == 1 {
+        return format!("1 {one}");
+    }
+    let many = match one.strip_suffix('y') {
+        Some(stem) if !stem.ends_with(['a', 'e', 'o', 'u']) => format!("{stem}ies"),
+        _ => format!("{one}s"),
+    };
+    format!("{count} {many}")
+}

@@ -231,7 +231,7 @@ impl Walk<'_> {
             found.flattened.push(path.clone());
             return self.reach(path, blob, Some(Link { target, stat: entry.stat }), found);
         }
-        let certain = super::repo::certain_of(self.around, dir, entry);
+        let certain = super::super::certain_of(self.around.asks_extents, dir, entry);
         found.files.push(FileEntry { path, real, stat: entry.stat, certain, link: None, blob: None });
     }
 }

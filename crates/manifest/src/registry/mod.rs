@@ -349,6 +349,8 @@ impl Registry {
             }
             Err(std::fs::TryLockError::Error(error)) => return Err(failed(error)),
         }
+        whole_file::sweep(&self.home);
+        whole_file::sweep(&self.manifests_dir());
         Ok(file)
     }
 }

@@ -273,7 +273,9 @@ impl Repo<'_> {
             let mut found = Found::default();
             match dir.open_dir(&entry.raw_name) {
                 Ok(below) => {
-                    let walk = Walk { around: self.around, repo: self.top, blobs };
+                    let blobs_seen =
+                        !self.scan.strays.iter().any(|stray| stray.problem.kind == ProblemKind::Unreadable);
+                    let walk = Walk { around: self.around, repo: self.top, blobs, blobs_seen };
                     walk.walk(&below, "", &path, &mut found, 0);
                 }
                 Err(error) => found.problems.push(Problem::new(

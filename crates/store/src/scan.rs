@@ -1,3 +1,4 @@
+use std::collections::HashSet;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -52,6 +53,8 @@ impl RepoSnapshot {
 /// The link by which a snapshot has a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Link {
+    /// Where the link lies, relative to the store's root.
+    pub path: String,
     /// The link's text.
     pub target: String,
     /// The link's own stat.
@@ -126,7 +129,7 @@ impl FoundModel {
     }
 
     fn unique_files(&self) -> impl Iterator<Item = &FileEntry> {
-        let mut seen = std::collections::HashSet::with_capacity(self.files.len());
+        let mut seen = HashSet::with_capacity(self.files.len());
         self.files.iter().filter(move |file| seen.insert((file.stat.dev, file.stat.ino)))
     }
 
@@ -209,6 +212,7 @@ pub struct Scan {
     /// Who uses which bytes.
     pub ledger: Ledger,
     root: DirHandle,
+    held_elsewhere: HashSet<String>,
 }
 
 impl Scan {
@@ -219,15 +223,22 @@ impl Scan {
         mut strays: Vec<Stray>,
         ledger: Ledger,
         root: DirHandle,
+        held_elsewhere: HashSet<String>,
     ) -> Self {
         models.sort_unstable_by(|a, b| a.key.cmp(&b.key));
         strays.sort_by(|a, b| (&a.problem.path, a.problem.kind).cmp(&(&b.problem.path, b.problem.kind)));
-        Scan { spec, filesystem, models, strays, ledger, root }
+        Scan { spec, filesystem, models, strays, ledger, root, held_elsewhere }
     }
 
     /// The open root, for reading below it without following links.
     pub fn root(&self) -> &DirHandle {
         &self.root
+    }
+
+    /// Whether the file at `path`, relative to the store's root, has users that this scan cannot name: a shared blob
+    /// without a readable `.refs`, or with a line in it that leads to something unreadable. It is never free to go.
+    pub fn is_held_elsewhere(&self, path: &str) -> bool {
+        self.held_elsewhere.contains(path)
     }
 
     /// A model's directory.

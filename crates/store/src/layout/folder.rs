@@ -57,7 +57,7 @@ impl Layout for Folder {
             }
         }
         let Found { models, strays, book } = found;
-        Ok(Scan::new(spec.clone(), filesystem, models, strays, book.finish(), root))
+        Ok(Scan::new(spec.clone(), filesystem, models, strays, book.finish(), root, Default::default()))
     }
 }
 
@@ -288,7 +288,7 @@ impl<'a> Walk<'a> {
     fn single_file(&self, dir: &DirHandle, entry: &Entry, name: &str, found: &mut Found) {
         let owner = found.book.owner();
         let mut model = empty_model(owner, name.to_owned(), name.to_owned());
-        self.file(dir, entry, "", name.to_owned(), &mut model, found);
+        self.file(dir, entry, name.to_owned(), name.to_owned(), &mut model, found);
         found.models.push(model);
     }
 
@@ -372,29 +372,37 @@ impl<'a> Walk<'a> {
                         }
                     }
                 }
-                EntryKind::File | EntryKind::Link => self.file(dir, &entry, inside, lossy, model, found),
+                EntryKind::File | EntryKind::Link => {
+                    let real = in_store(&model.key, &lossy);
+                    self.file(dir, &entry, lossy, real, model, found);
+                }
                 _ => found.book.add(&entry.stat, entry.stat.allocated, Users::Never),
             }
         }
     }
 
+    /// Takes in one file: `path` in the model, `place` in the store.
     fn file(
         &self,
         dir: &DirHandle,
         entry: &Entry,
-        inside: &str,
         path: String,
+        place: String,
         model: &mut FoundModel,
         found: &mut Found,
     ) {
         let users = Users::one(model.owner);
-        let real = in_store(&model.key, &path);
-        // A single file's key is its own path.
-        let real = if model.key == path { path.clone() } else { real };
         if entry.stat.kind == EntryKind::File {
             let certain = self.certain(dir, entry);
             found.book.add(&entry.stat, certain, users);
-            model.files.push(FileEntry { path, real, stat: entry.stat, certain, link: None, blob: None });
+            model.files.push(FileEntry {
+                path,
+                real: place,
+                stat: entry.stat,
+                certain,
+                link: None,
+                blob: None,
+            });
             return;
         }
         found.book.add(&entry.stat, entry.stat.allocated, users);
@@ -406,12 +414,8 @@ impl<'a> Walk<'a> {
                 return problem(ProblemKind::Unreadable, format!("this link cannot be read: {error}"));
             }
         };
-        let base = if model.key == path {
-            String::new()
-        } else {
-            in_store(&model.key, inside.trim_end_matches('/'))
-        };
-        let Some(real) = resolve(&self.root_path, &base, &target) else {
+        let base = place.rsplit_once('/').map_or("", |(parent, _)| parent);
+        let Some(real) = resolve(&self.root_path, base, &target) else {
             return problem(
                 ProblemKind::LinkOutsideStore,
                 format!("it links to `{}`, outside the store; it was not followed", target.escape_debug()),
@@ -419,7 +423,7 @@ impl<'a> Walk<'a> {
         };
         match self.stat_below(&real) {
             Ok(stat) if stat.kind == EntryKind::File => {
-                let link = Some(Link { target, stat: entry.stat });
+                let link = Some(Link { path: place, target, stat: entry.stat });
                 // The bytes have their own name elsewhere, so removing this link frees none of them.
                 model.files.push(FileEntry { path, real, stat, certain: 0, link, blob: None });
             }

@@ -77,7 +77,7 @@ impl Layout for Hub {
         let mut strays = Vec::new();
         let asks_extents = filesystem.as_ref().is_some_and(|filesystem| filesystem.shares_blocks);
 
-        let shared = shared::SharedBlobs::read(&root, &entries, asks_extents, &mut strays);
+        let shared = shared::SharedBlobs::read(&root, &entries, asks_extents, &mut strays, &mut book);
         let locks = root.open_dir(c".locks").ok();
         let root_path = spec.root().to_string_lossy();
         let around = Around {
@@ -110,7 +110,7 @@ impl Layout for Hub {
             strays.append(&mut repo.strays);
             repo_owners.insert(entry.raw_name.clone(), (shift, shift + owners));
         }
-        shared.settle(&root, &shared_uses, &mut book, &mut strays);
+        let held_elsewhere = shared.settle(&root, &shared_uses, &mut book, &mut strays);
         for entry in others {
             match entry.name() {
                 Some(".locks") => read_locks(&root, entry, &repo_owners, &mut book, &mut strays),
@@ -124,7 +124,7 @@ impl Layout for Hub {
                 }
             }
         }
-        Ok(Scan::new(spec.clone(), filesystem, models, strays, book.finish(), root))
+        Ok(Scan::new(spec.clone(), filesystem, models, strays, book.finish(), root, held_elsewhere))
     }
 }
 

@@ -224,7 +224,7 @@ impl Repo<'_> {
         self.structure.push(part.stat);
         let mut found = Vec::new();
         match self.dir.open_dir(&part.raw_name) {
-            Ok(dir) => refs::read(&dir, "", &mut found, &mut self.structure, 0),
+            Ok(dir) => refs::read(&dir, "", &mut found, &mut self.structure, &mut self.scan.book, 0),
             Err(error) => {
                 self.scan.strays.push(unreadable(&format!("{}/refs", self.top), self.id, &error));
             }
@@ -233,14 +233,14 @@ impl Repo<'_> {
     }
 
     fn trees(&mut self, part: Option<&Entry>) -> HashMap<String, Stat> {
-        let Some((_, entries)) = self.list(part) else { return HashMap::new() };
+        let Some((dir, entries)) = self.list(part) else { return HashMap::new() };
         let mut trees = HashMap::new();
         for entry in entries {
             match entry.name().and_then(|name| name.strip_suffix(".json")) {
                 Some(commit) if entry.stat.kind == EntryKind::File => {
                     trees.insert(commit.to_owned(), entry.stat);
                 }
-                _ => self.structure.push(entry.stat),
+                _ => count_all(&dir, &entry, &Users::Never, &mut self.scan.book, &mut Vec::new()),
             }
         }
         trees
@@ -257,7 +257,7 @@ impl Repo<'_> {
             let path = format!("{}/snapshots/{}", self.top, entry.lossy_name());
             let commit = entry.name().filter(|name| is_hex(name, 40));
             let (Some(commit), EntryKind::Dir) = (commit, entry.stat.kind) else {
-                self.scan.book.add(&entry.stat, entry.stat.allocated, Users::Never);
+                count_all(&dir, &entry, &Users::Never, &mut self.scan.book, &mut Vec::new());
                 self.scan.strays.push(Stray {
                     problem: Problem::new(
                         ProblemKind::UnsafeName,

@@ -3,7 +3,7 @@
 //! Each line of `.refs` names a repo blob that links to the payload, relative to the cache. A payload without a
 //! readable `.refs` may have users that nobody can name, so it is never free.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io::Read;
 
 use super::SharedUse;
@@ -41,6 +41,7 @@ impl SharedBlobs {
         entries: &[Entry],
         asks_extents: bool,
         strays: &mut Vec<Stray>,
+        book: &mut LedgerBuilder,
     ) -> Self {
         let mut this = SharedBlobs::default();
         let Some(top) = entries.iter().find(|entry| entry.name() == Some("blobs")) else { return this };
@@ -70,31 +71,42 @@ impl SharedBlobs {
             }
         };
         for group in groups {
+            let is_group = group.stat.kind == EntryKind::Dir;
+            let Some(name) = group.name().filter(|name| is_group && is_hex(name, 2)) else {
+                super::count_all(&dir, &group, &Users::Never, book, &mut Vec::new());
+                continue;
+            };
             this.others.push(group.stat);
-            let Some(name) = group.name().filter(|name| is_hex(name, 2)) else { continue };
             match dir.open_dir(&group.raw_name).and_then(|below| Ok((below.list()?, below))) {
-                Ok((files, below)) => this.read_group(&below, name, files, asks_extents),
+                Ok((files, below)) => this.read_group(&below, name, files, asks_extents, book),
                 Err(error) => unreadable(format!("blobs/{name}"), error),
             }
         }
         this
     }
 
-    fn read_group(&mut self, dir: &DirHandle, group: &str, files: Vec<Entry>, asks_extents: bool) {
+    fn read_group(
+        &mut self,
+        dir: &DirHandle,
+        group: &str,
+        files: Vec<Entry>,
+        asks_extents: bool,
+        book: &mut LedgerBuilder,
+    ) {
         let mut beside: HashMap<String, Vec<(String, Stat)>> = HashMap::new();
         let mut payloads = Vec::new();
         for file in files {
             let Some(name) = file.name() else {
-                self.others.push(file.stat);
+                super::count_all(dir, &file, &Users::Never, book, &mut Vec::new());
                 continue;
             };
             let path = format!("blobs/{group}/{name}");
             match name.split_once('.') {
                 None if file.stat.kind == EntryKind::File => payloads.push((path, file)),
-                Some((hash, "refs" | "lock")) => {
+                Some((hash, "refs" | "lock")) if file.stat.kind == EntryKind::File => {
                     beside.entry(format!("blobs/{group}/{hash}")).or_default().push((path, file.stat));
                 }
-                _ => self.others.push(file.stat),
+                _ => super::count_all(dir, &file, &Users::Never, book, &mut Vec::new()),
             }
         }
         for (path, file) in payloads {
@@ -121,14 +133,16 @@ impl SharedBlobs {
         &self.blobs[index]
     }
 
-    /// Once all repos are read: books each payload on its users, and tells of those that nobody uses.
+    /// Once all repos are read: books each payload on its users, and tells of those that nobody uses. Gives the
+    /// payloads that have users which cannot be named.
     pub(super) fn settle(
         &self,
         root: &DirHandle,
         uses: &[SharedUse],
         book: &mut LedgerBuilder,
         strays: &mut Vec<Stray>,
-    ) {
+    ) -> HashSet<String> {
+        let mut held = HashSet::new();
         for stat in &self.others {
             book.add(stat, stat.allocated, Users::Never);
         }
@@ -156,11 +170,15 @@ impl SharedBlobs {
                 }
                 Some(_) => Users::several(uses.iter().map(|one| one.owner).collect()),
             };
+            if users == Users::Never {
+                held.insert(blob.path.clone());
+            }
             book.add(&blob.stat, blob.certain, users.clone());
             for (_, stat) in &blob.beside {
                 book.add(stat, stat.allocated, users.clone());
             }
         }
+        held
     }
 
     fn stray(&self, blob: &SharedBlob, kind: ProblemKind, message: &str, owner: Option<OwnerId>) -> Stray {

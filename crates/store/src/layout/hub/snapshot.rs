@@ -81,7 +81,7 @@ impl Walk<'_> {
             let path = if inside.is_empty() { name.to_owned() } else { format!("{inside}/{name}") };
             let real = format!("{place}/{name}");
             match entry.stat.kind {
-                EntryKind::Link => self.link(dir, &entry, path, place, found),
+                EntryKind::Link => self.link(dir, &entry, path, real, place, found),
                 EntryKind::File => self.file(dir, &entry, path, real, place, found),
                 EntryKind::Dir if depth < 32 => match dir.open_dir(&entry.raw_name) {
                     Ok(below) => {
@@ -109,7 +109,7 @@ impl Walk<'_> {
         }
     }
 
-    fn link(&self, dir: &DirHandle, entry: &Entry, path: String, place: &str, found: &mut Found) {
+    fn link(&self, dir: &DirHandle, entry: &Entry, path: String, at: String, place: &str, found: &mut Found) {
         found.own.push(entry.stat);
         let mut problem =
             |kind, message: String| found.problems.push(Problem::new(kind, Some(&path), message));
@@ -125,7 +125,7 @@ impl Walk<'_> {
                 format!("it links to `{}`, outside the store; it was not followed", target.escape_debug()),
             );
         };
-        let link = Link { target, stat: entry.stat };
+        let link = Link { path: at, target, stat: entry.stat };
         self.reach(path, real, Some(link), found);
     }
 
@@ -173,7 +173,11 @@ impl Walk<'_> {
                         blob: Some(Blob {
                             name: name.to_owned(),
                             shared: Some(payload.path.clone()),
-                            link: Some(Box::new(Link { target: target.clone(), stat: blob.stat })),
+                            link: Some(Box::new(Link {
+                                path: real,
+                                target: target.clone(),
+                                stat: blob.stat,
+                            })),
                         }),
                     }
                 }
@@ -238,7 +242,7 @@ impl Walk<'_> {
             && blob.strip_prefix(self.repo).is_some_and(|rest| rest.starts_with("/blobs/"))
         {
             found.flattened.push(path.clone());
-            return self.reach(path, blob, Some(Link { target, stat: entry.stat }), found);
+            return self.reach(path, blob, Some(Link { path: real, target, stat: entry.stat }), found);
         }
         let certain = super::super::certain_of(self.around.asks_extents, dir, entry);
         found.files.push(FileEntry { path, real, stat: entry.stat, certain, link: None, blob: None });

@@ -13,8 +13,8 @@ pub fn is_safe_relative(path: &str) -> bool {
     !path.is_empty() && path.split('/').all(is_safe_component)
 }
 
-/// Resolves `target`, the text of a link that lies in directory `base` (relative to the store's root, `/` between
-/// components, empty for the root), by text alone. Gives the path relative to the store's root, or `None` where it
+/// Resolves `target`, the text of a link that lies in directory `base` (relative to the store's root, a single `/`
+/// between components, empty for the root), by text alone. Gives the path relative to the store's root, or `None` where it
 /// would leave the store. Absolute targets count as inside only below `root`.
 pub(crate) fn resolve(root: &str, base: &str, target: &str) -> Option<String> {
     let mut path = String::with_capacity(base.len() + target.len());
@@ -28,7 +28,7 @@ pub(crate) fn resolve(root: &str, base: &str, target: &str) -> Option<String> {
         let root = root.strip_prefix('/')?;
         if root.is_empty() { absolute } else { absolute.strip_prefix(root)?.strip_prefix('/')? }
     } else {
-        base.split('/').filter(|part| !part.is_empty()).for_each(|part| push(&mut path, part));
+        path.push_str(base);
         target
     };
     for part in rest.split('/') {

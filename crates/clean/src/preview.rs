@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 use chrono::{DateTime, Utc};
 use mlxman_manifest::registry::{Row, StoreSurvey, Survey, SurveyedModel, store_record, unusable};
 use mlxman_manifest::{Manifest, Summary};
-use mlxman_store::{EntryKind, FileEntry, FoundModel, Link, OwnerId, ProblemKind, Scan, Stat, Stray};
+use mlxman_store::{EntryKind, FoundModel, OwnerId, ProblemKind, Scan, Stat, Stray};
 
 use crate::facts::facts_of;
 use crate::filter::{Facts, FilterSet, near_misses};
@@ -211,17 +211,12 @@ fn users_of(scan: &Scan) -> HashMap<String, Vec<OwnerId>> {
     for model in &scan.models {
         for file in &model.files {
             users.entry(file.real.clone()).or_default().push(model.owner);
-            if let Some(link) = blob_link(file) {
-                users.entry(link.path.clone()).or_default().push(model.owner);
+            if let Some((path, _)) = model.blob_link_of(file) {
+                users.entry(path).or_default().push(model.owner);
             }
         }
     }
     users
-}
-
-/// The repo's own entry for a shared blob: a link of its own, with users of its own.
-fn blob_link(file: &FileEntry) -> Option<&Link> {
-    file.blob.as_ref()?.link.as_deref()
 }
 
 fn model_row(
@@ -238,17 +233,17 @@ fn model_row(
     let mut seen = HashSet::new();
     for file in &found.files {
         if let Some(link) = &file.link {
-            items.push(item(link.path.clone(), &link.stat, Some(link.target.clone())));
+            items.push(item(found.place_of(file), &link.stat, Some(link.target.clone())));
         }
         let all_go = |path: &str| {
             !scan.is_held_elsewhere(path)
                 && users.get(path).is_some_and(|users| users.iter().all(|user| going.contains(user)))
         };
-        if let Some(link) = blob_link(file)
-            && all_go(&link.path)
-            && seen.insert(link.path.clone())
+        if let Some((path, link)) = found.blob_link_of(file)
+            && all_go(&path)
+            && seen.insert(path.clone())
         {
-            items.push(item(link.path.clone(), &link.stat, Some(link.target.clone())));
+            items.push(item(path, &link.stat, Some(link.target)));
         }
         // A link that leads elsewhere in the store does not own what it leads to.
         let owns = file.link.is_none() || file.blob.is_some();

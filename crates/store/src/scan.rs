@@ -53,8 +53,6 @@ impl RepoSnapshot {
 /// The link by which a snapshot has a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Link {
-    /// Where the link lies, relative to the store's root.
-    pub path: String,
     /// The link's text.
     pub target: String,
     /// The link's own stat.
@@ -115,9 +113,29 @@ pub struct FoundModel {
     /// Files that belong to the model and are no part of it, such as those download records: relative to the store's
     /// root, with their stats.
     pub records: Vec<(String, Stat)>,
+    /// Whether it is a single file, which then has the same path in the store as in the model.
+    pub is_file: bool,
 }
 
 impl FoundModel {
+    /// Where the entry of a file of the model lies: relative to the store's root. For a file that a snapshot has by a
+    /// link, it is the link's place.
+    pub fn place_of(&self, file: &FileEntry) -> String {
+        match (self.is_file, self.key.is_empty()) {
+            (true, _) => self.key.clone(),
+            (false, true) => file.path.clone(),
+            (false, false) => format!("{}/{}", self.key, file.path),
+        }
+    }
+
+    /// Where the repo's own entry for a shared blob lies, which is a link: relative to the store's root.
+    pub fn blob_link_of(&self, file: &FileEntry) -> Option<(String, Link)> {
+        let blob = file.blob.as_ref()?;
+        let link = blob.link.as_deref()?;
+        let repo = self.key.split('/').next().unwrap_or_default();
+        Some((format!("{repo}/blobs/{}", blob.name), link.clone()))
+    }
+
     /// Apparent bytes of its files, each inode once.
     pub fn size_bytes(&self) -> u64 {
         self.unique_files().map(|file| file.stat.size).sum()

@@ -288,6 +288,7 @@ impl<'a> Walk<'a> {
     fn single_file(&self, dir: &DirHandle, entry: &Entry, name: &str, found: &mut Found) {
         let owner = found.book.owner();
         let mut model = empty_model(owner, name.to_owned(), name.to_owned());
+        model.is_file = true;
         self.file(dir, entry, name.to_owned(), name.to_owned(), &mut model, found);
         found.models.push(model);
     }
@@ -423,7 +424,7 @@ impl<'a> Walk<'a> {
         };
         match self.stat_below(&real) {
             Ok(stat) if stat.kind == EntryKind::File => {
-                let link = Some(Link { path: place, target, stat: entry.stat });
+                let link = Some(Link { target, stat: entry.stat });
                 // The bytes have their own name elsewhere, so removing this link frees none of them.
                 model.files.push(FileEntry { path, real, stat, certain: 0, link, blob: None });
             }
@@ -512,5 +513,6 @@ fn empty_model(owner: u32, key: String, name: String) -> FoundModel {
         listing: None,
         download_records: None,
         records: Vec::new(),
+        is_file: false,
     }
 }

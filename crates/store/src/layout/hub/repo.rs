@@ -4,11 +4,11 @@ use std::collections::{HashMap, HashSet};
 use std::ffi::CString;
 
 use super::super::certain_of;
-use super::snapshot::{Found, Place, RepoBlob, Walk, flattened, flattened_problem};
+use super::snapshot::{Blobs, Found, Place, RepoBlob, Walk, flattened, flattened_problem};
 use super::{Around, RepoScan, SharedUse, count_all, refs, repo_words};
 use crate::access::{DirHandle, Entry, EntryKind, Stat};
 use crate::details::is_hex;
-use crate::ledger::Users;
+use crate::ledger::{OwnerId, Users};
 use crate::problem::{Problem, ProblemKind};
 use crate::safe::resolve;
 use crate::scan::{FoundModel, RepoKind, RepoSnapshot, Stray, StrayItem};
@@ -39,8 +39,9 @@ pub(super) fn scan(around: &Around<'_>, entry: &Entry) -> RepoScan {
     let mut found = repo.snapshots(part("snapshots"), &blobs);
 
     let current = current_of(&found, &refs);
-    let mut users: HashMap<String, Vec<u32>> = HashMap::new();
-    let mut owner_of: HashMap<String, u32> = HashMap::new();
+    // Which blob which snapshot uses.
+    let mut users: Vec<(usize, OwnerId)> = Vec::with_capacity(blobs.len());
+    let mut owner_of: HashMap<String, OwnerId> = HashMap::new();
     for (index, (commit, stat, snapshot)) in found.drain(..).enumerate() {
         let owner = repo.scan.book.owner();
         owner_of.insert(commit.clone(), owner);
@@ -49,9 +50,9 @@ pub(super) fn scan(around: &Around<'_>, entry: &Entry) -> RepoScan {
         for stat in own.iter().chain(dirs.iter().map(|(_, stat)| stat)) {
             repo.scan.book.add(stat, stat.allocated, Users::one(owner));
         }
-        for name in uses {
-            repo.shared_use(&blobs, &name, owner);
-            users.entry(name).or_default().push(owner);
+        for index in uses {
+            repo.shared_use(&blobs, index, owner);
+            users.push((index, owner));
         }
         let key = format!("{top}/snapshots/{commit}");
         dirs.insert(0, (key.clone(), stat));
@@ -87,6 +88,7 @@ pub(super) fn scan(around: &Around<'_>, entry: &Entry) -> RepoScan {
             problems,
             download_records: None,
             records: Vec::new(),
+            is_file: false,
         });
     }
     for model in &repo.scan.models {
@@ -164,9 +166,9 @@ impl Repo<'_> {
         }
     }
 
-    fn blobs(&mut self, part: Option<&Entry>) -> (HashMap<String, RepoBlob>, Vec<Loose>) {
+    fn blobs(&mut self, part: Option<&Entry>) -> (Blobs, Vec<Loose>) {
         let Some((dir, entries)) = self.list(part) else { return Default::default() };
-        let mut blobs = HashMap::with_capacity(entries.len());
+        let mut blobs = Blobs::with_capacity(entries.len());
         let mut loose = Vec::new();
         for entry in entries {
             let Some(name) = entry.name().map(str::to_owned) else {
@@ -199,7 +201,7 @@ impl Repo<'_> {
                 Place::Here => certain_of(self.around.asks_extents, &dir, &entry),
                 _ => entry.stat.allocated,
             };
-            blobs.insert(name, RepoBlob { stat: entry.stat, certain, place });
+            blobs.push(name, RepoBlob { stat: entry.stat, certain, place });
         }
         (blobs, loose)
     }
@@ -246,11 +248,7 @@ impl Repo<'_> {
         trees
     }
 
-    fn snapshots(
-        &mut self,
-        part: Option<&Entry>,
-        blobs: &HashMap<String, RepoBlob>,
-    ) -> Vec<(String, Stat, Found)> {
+    fn snapshots(&mut self, part: Option<&Entry>, blobs: &Blobs) -> Vec<(String, Stat, Found)> {
         let Some((dir, entries)) = self.list(part) else { return Vec::new() };
         let mut snapshots = Vec::new();
         for entry in entries {
@@ -289,7 +287,7 @@ impl Repo<'_> {
         snapshots
     }
 
-    fn book_refs(&mut self, refs: &[refs::Ref], owner_of: &HashMap<String, u32>) {
+    fn book_refs(&mut self, refs: &[refs::Ref], owner_of: &HashMap<String, OwnerId>) {
         for one in refs {
             let owner = one.commit.as_ref().and_then(|commit| owner_of.get(commit));
             if let Some(&owner) = owner {
@@ -316,37 +314,35 @@ impl Repo<'_> {
         }
     }
 
-    fn book_blobs(
-        &mut self,
-        blobs: &HashMap<String, RepoBlob>,
-        mut users: HashMap<String, Vec<u32>>,
-        loose: &mut Vec<Loose>,
-    ) {
+    fn book_blobs(&mut self, blobs: &Blobs, mut users: Vec<(usize, OwnerId)>, loose: &mut Vec<Loose>) {
         // Without a readable snapshots directory nobody can tell which blobs are in use.
         let all_seen =
             !self.scan.strays.iter().any(|stray| stray.problem.kind == ProblemKind::Unreadable)
                 && !self.scan.models.iter().flat_map(|model| &model.problems).any(|problem| {
                     matches!(problem.kind, ProblemKind::Unreadable | ProblemKind::NameNotUtf8)
                 });
-        let mut names: Vec<&String> = blobs.keys().collect();
-        names.sort_unstable();
-        for name in names {
-            let blob = &blobs[name];
-            let users = match users.remove(name) {
-                Some(owners) => Users::several(owners),
-                None if !all_seen => Users::Never,
-                None => {
-                    let Ok(raw) = CString::new(name.as_str()) else { continue };
-                    loose.push(Loose { name: name.clone(), raw, stat: blob.stat });
-                    continue;
-                }
+        users.sort_unstable();
+        users.dedup();
+        let mut users = users.as_slice();
+        for index in 0..blobs.len() {
+            let (name, blob) = blobs.at(index);
+            let (owners, rest) = users.split_at(users.iter().take_while(|(used, _)| *used == index).count());
+            users = rest;
+            let users = if !owners.is_empty() {
+                Users::several(owners.iter().map(|&(_, owner)| owner).collect())
+            } else if all_seen {
+                let Ok(raw) = CString::new(name) else { continue };
+                loose.push(Loose { name: name.to_owned(), raw, stat: blob.stat });
+                continue;
+            } else {
+                Users::Never
             };
             self.scan.book.add(&blob.stat, blob.certain, users);
         }
     }
 
     /// Partial downloads and orphan blobs.
-    fn partials(&mut self, blobs: &HashMap<String, RepoBlob>, loose: Vec<Loose>) {
+    fn partials(&mut self, blobs: &Blobs, loose: Vec<Loose>) {
         let locks = self.around.locks.and_then(|locks| {
             let name = CString::new(self.top).ok()?;
             locks.open_dir(&name).ok()
@@ -377,10 +373,11 @@ impl Repo<'_> {
             let path = format!("{}/blobs/{}", self.top, one.name);
             let owner = (!held).then(|| self.scan.book.owner());
             let certain = self.certain_of_loose(&one);
-            if let Some(owner) = owner {
-                self.shared_use(blobs, &one.name, owner);
+            let blob = blobs.get(&one.name);
+            if let (Some(owner), Some((index, _))) = (owner, blob) {
+                self.shared_use(blobs, index, owner);
             }
-            let link_target = blobs.get(&one.name).and_then(|blob| match &blob.place {
+            let link_target = blob.and_then(|(_, blob)| match &blob.place {
                 Place::Here => None,
                 Place::Shared { target, .. } | Place::Broken { target, .. } => Some(target.clone()),
             });
@@ -394,8 +391,8 @@ impl Repo<'_> {
         }
     }
 
-    fn shared_use(&mut self, blobs: &HashMap<String, RepoBlob>, name: &str, owner: u32) {
-        if let Some(RepoBlob { place: Place::Shared { payload, .. }, .. }) = blobs.get(name) {
+    fn shared_use(&mut self, blobs: &Blobs, index: usize, owner: OwnerId) {
+        if let (name, RepoBlob { place: Place::Shared { payload, .. }, .. }) = blobs.at(index) {
             let blob = format!("{}/blobs/{name}", self.top);
             self.scan.shared_uses.push(SharedUse { payload: *payload, blob, owner });
         }

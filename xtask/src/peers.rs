@@ -1,4 +1,4 @@
-//! The Python libraries that the tests compare with, in an environment of their own under `.tools/`.
+//! The Python libraries that the tests compare with, in a directory of their own under `.tools/`.
 
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
@@ -10,10 +10,13 @@ use crate::step::root;
 /// What is installed, each with its version.
 const REQUIREMENTS: &str = include_str!("../requirements.txt");
 
-/// Installs the libraries, unless that was done before, and returns the Python that has them.
+/// Installs the libraries, unless that was done before, and returns a Python that has them.
+///
+/// `pip install --target` needs neither root nor the module `venv`, which some systems keep in a package of its own.
 pub(crate) fn python() -> Result<PathBuf> {
     let dir = root().join(".tools/peers");
-    let python = dir.join("bin/python");
+    let python = dir.join("python");
+    let site = dir.join("site");
     let stamp = dir.join("requirements.txt");
     if python.exists() && fs_err::read_to_string(&stamp).is_ok_and(|installed| installed == REQUIREMENTS) {
         return Ok(python);
@@ -21,14 +24,16 @@ pub(crate) fn python() -> Result<PathBuf> {
     if dir.exists() {
         fs_err::remove_dir_all(&dir)?;
     }
-    fs_err::create_dir_all(root().join(".tools"))?;
-    run(Command::new("python3").args(["-m", "venv"]).arg(&dir))
-        .context("the peer check needs `python3` with the modules `venv` and `pip`")?;
-    let mut install = Command::new(&python);
-    install.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--requirement"]);
-    run(install.arg(root().join("xtask/requirements.txt"))).context(
-        "the peer check needs the packages of `xtask/requirements.txt`, and pip could not install them",
+    fs_err::create_dir_all(&dir)?;
+    let mut install = Command::new("python3");
+    install.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--target"]).arg(&site);
+    run(install.arg("--requirement").arg(root().join("xtask/requirements.txt"))).context(
+        "the comparison with huggingface_hub needs `python3` with pip, and the packages of `xtask/requirements.txt`; \
+         `cargo xtask test --no-peers` goes without",
     )?;
+    let script = "#!/bin/sh\nhere=$(dirname \"$0\")\nPYTHONPATH=$here/site exec python3 \"$@\"\n";
+    fs_err::write(&python, script)?;
+    fs_err::set_permissions(&python, std::os::unix::fs::PermissionsExt::from_mode(0o755))?;
     fs_err::write(&stamp, REQUIREMENTS)?;
     Ok(python)
 }

@@ -9,9 +9,9 @@ use crate::{generate, peers};
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// Installs Python libraries under `.tools/` and compares with what they do
+    /// Leaves out the comparison with huggingface_hub, which is installed under `.tools/` for it
     #[arg(long)]
-    peers: bool,
+    no_peers: bool,
     /// Inputs that each fuzz target tries
     #[arg(long, value_name = "N", default_value_t = 20_000)]
     fuzz_iterations: u32,
@@ -37,8 +37,8 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
         check(cargo().args(["run", "--quiet", "--package", "mlxman-fuzz", "--", "--iterations", &iterations]))
     })?;
     let mut tests = runner();
-    if args.peers {
-        tests.env("MLXMAN_TEST_PYTHON", step("peers", peers::python)?);
+    if !args.no_peers {
+        tests.env("MLXMAN_TEST_PYTHON", step("huggingface_hub, to compare with", peers::python)?);
     }
     say("== tests");
     let status = status(tests.args(&args.rest))?;

@@ -10,12 +10,20 @@ use mlxman_manifest::registry::SyncObserver;
 use crate::printer::Printer;
 
 static INTERRUPTED: AtomicBool = AtomicBool::new(false);
+/// Whether hashing is under way: what was hashed is worth an orderly end.
+static HASHING: AtomicBool = AtomicBool::new(false);
 
-/// From now on the first Ctrl-C asks for an orderly end, and the second ends the process.
+/// From now on Ctrl-C during hashing asks for an orderly end, which keeps what was hashed; at any other time, and the
+/// second time, it ends the process at once. Files are written whole, so that leaves none half-written.
 pub(crate) fn catch_interrupts() {
+    // Where no handler can be set, Ctrl-C ends the process, as without one.
     let _ = ctrlc::set_handler(|| {
-        if INTERRUPTED.swap(true, Ordering::SeqCst) {
-            std::process::abort();
+        if INTERRUPTED.swap(true, Ordering::SeqCst) || !HASHING.load(Ordering::SeqCst) {
+            #[expect(
+                clippy::exit,
+                reason = "what a signal without a handler does; 130 is what shells make of it"
+            )]
+            std::process::exit(130);
         }
     });
 }
@@ -40,6 +48,7 @@ impl<'a> Watcher<'a> {
 
 impl SyncObserver for Watcher<'_> {
     fn hashing(&self, done: u64, total: u64, file: &str) {
+        HASHING.store(done < total, Ordering::SeqCst);
         if !self.printer.shows_progress() || total == 0 {
             return;
         }

@@ -7,6 +7,9 @@ use owo_colors::OwoColorize;
 
 use crate::printer::Printer;
 
+/// Text is cut to no fewer characters than this while another column could go instead.
+const LEAST_TEXT: usize = 22;
+
 /// A column: its heading, whether numbers stand in it, and how soon it goes when the terminal is narrow (0 never).
 pub(crate) struct Column {
     pub(crate) name: &'static str,
@@ -31,7 +34,8 @@ pub(crate) fn render(printer: &Printer, columns: &[Column], rows: &[Vec<String>]
         rows.iter().map(|row| row[at].chars().count()).chain([columns[at].name.len()]).max().unwrap_or(0)
     };
     if let Some(width) = printer.width() {
-        while shown.iter().map(|&at| width_of(at).min(48) + 2).sum::<usize>() > width + 2 {
+        let least = |at: usize| if columns[at].right { width_of(at) } else { width_of(at).min(LEAST_TEXT) };
+        while shown.iter().map(|&at| least(at) + 2).sum::<usize>() > width + 2 {
             let Some(worst) = shown
                 .iter()
                 .copied()

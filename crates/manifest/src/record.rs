@@ -296,6 +296,10 @@ pub struct Adapter {
     /// Adapter directories found in the model's own directory.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub found_inside: Vec<String>,
+    /// Adapter directories found beside the model's own, made for this model or for the base that it names too: the
+    /// model may have been fused from one of them.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub found_beside: Vec<String>,
     /// What a comparison of the tensors with the base said.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub comparison: Option<Comparison>,

@@ -2,17 +2,18 @@
 
 use std::fs::File;
 
-/// Bytes of `file`'s allocation that are certainly its own: a lower bound, at most `allocated`. 0 where the system
-/// cannot tell.
-#[cfg(target_os = "linux")]
-pub(crate) fn private_bytes(file: &File, allocated: u64) -> u64 {
-    linux::shared_bytes(file).map_or(0, |shared| allocated.saturating_sub(shared))
-}
-
-/// Bytes of `file`'s allocation that are certainly its own. Not asked yet on this system, so none are certain.
-#[cfg(not(target_os = "linux"))]
-pub(crate) fn private_bytes(_file: &File, _allocated: u64) -> u64 {
-    0
+/// Bytes of `file`'s allocation that are certainly its own: a lower bound of what removing it frees. `None` where the
+/// system does not say.
+pub(crate) fn private_bytes(file: &File, allocated: u64) -> Option<u64> {
+    #[cfg(target_os = "linux")]
+    return linux::shared_bytes(file).map(|shared| allocated.saturating_sub(shared));
+    #[cfg(target_os = "macos")]
+    return macos::private_bytes(file).map(|private| private.min(allocated));
+    #[cfg(not(any(target_os = "linux", target_os = "macos")))]
+    {
+        let _ = (file, allocated);
+        None
+    }
 }
 
 #[cfg(target_os = "linux")]
@@ -66,10 +67,8 @@ mod linux {
             // SAFETY: `Map` has the layout of `struct fiemap` with `count` extents behind it.
             unsafe { ioctl(file, Updater::<FS_IOC_FIEMAP, Map>::new(&mut map)) }.ok()?;
             let found = map.extents.get(..map.mapped as usize)?;
-            for extent in found {
-                if extent.flags & EXTENT_SHARED != 0 {
-                    shared = shared.saturating_add(extent.length);
-                }
+            for extent in found.iter().filter(|extent| extent.flags & EXTENT_SHARED != 0) {
+                shared = shared.saturating_add(extent.length);
             }
             match found.last() {
                 Some(last) if last.flags & EXTENT_LAST == 0 => {
@@ -82,5 +81,50 @@ mod linux {
                 _ => return Some(shared),
             }
         }
+    }
+}
+
+#[cfg(target_os = "macos")]
+#[expect(
+    unsafe_code,
+    reason = "fgetattrlist is a C function; its buffer is laid out as getattrlist(2) has it"
+)]
+mod macos {
+    use std::fs::File;
+    use std::mem::size_of;
+    use std::os::fd::AsRawFd;
+
+    /// What `ATTR_CMNEXT_PRIVATESIZE` fills: the buffer's length, then an `off_t`, packed to four bytes.
+    #[repr(C, packed(4))]
+    struct Answer {
+        length: u32,
+        private: libc::off_t,
+    }
+
+    /// Bytes that removing the file would free: what APFS clones and snapshots share is left out.
+    pub(super) fn private_bytes(file: &File) -> Option<u64> {
+        let mut asked = libc::attrlist {
+            bitmapcount: libc::ATTR_BIT_MAP_COUNT,
+            reserved: 0,
+            commonattr: 0,
+            volattr: 0,
+            dirattr: 0,
+            fileattr: 0,
+            // With FSOPT_ATTR_CMN_EXTENDED this field holds the extended common attributes.
+            forkattr: libc::ATTR_CMNEXT_PRIVATESIZE,
+        };
+        let mut answer = Answer { length: 0, private: 0 };
+        // SAFETY: both buffers outlive the call and have the sizes that are given.
+        let status = unsafe {
+            libc::fgetattrlist(
+                file.as_raw_fd(),
+                (&raw mut asked).cast(),
+                (&raw mut answer).cast(),
+                size_of::<Answer>(),
+                libc::FSOPT_ATTR_CMN_EXTENDED,
+            )
+        };
+        let (length, private) = (answer.length, answer.private);
+        (status == 0 && length as usize == size_of::<Answer>()).then(|| u64::try_from(private).ok()).flatten()
     }
 }

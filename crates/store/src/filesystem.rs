@@ -15,7 +15,8 @@ pub struct Filesystem {
     pub total_bytes: u64,
     /// Bytes that an unprivileged user may still write.
     pub free_bytes: u64,
-    /// Whether two files may share blocks there (reflinks, clones). If so, what a removal frees is told as "at least".
+    /// Whether two files may share blocks there (reflinks, clones) and the system can tell which do. What a removal
+    /// frees is then told as "at least" where some of it is shared.
     pub shares_blocks: bool,
 }
 
@@ -27,10 +28,8 @@ impl Filesystem {
     pub fn of(path: &Path) -> io::Result<Self> {
         let vfs = rustix::fs::statvfs(path)?;
         let kind = kind_of(path)?;
-        let shares_blocks = matches!(
-            kind.as_deref(),
-            Some("btrfs" | "xfs" | "bcachefs" | "zfs" | "apfs" | "ocfs2" | "overlay" | "nfs" | "cifs")
-        );
+        let shares_blocks =
+            matches!(kind.as_deref(), Some("btrfs" | "xfs" | "bcachefs" | "apfs" | "ocfs2" | "overlay"));
         Ok(Filesystem {
             kind,
             total_bytes: vfs.f_blocks.saturating_mul(vfs.f_frsize),

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use crate::files::set_age;
+use crate::files::{Files, set_age};
 use crate::folder::FolderStore;
 use crate::hash::sha256_hex;
 use crate::hub::HubStore;
@@ -28,11 +28,11 @@ pub fn demo_store(root: &Path, now: SystemTime) -> Demo {
     let hub = HubStore::create(root.join("hub"));
     let spec = || ModelSpec::llama().relation("quantized").pipeline("text-generation");
 
-    let flux = mflux(1, &["flux", "image", "mlx", "text-to-image"]);
+    let flux = with_t5(mflux(1, &["flux", "image", "mlx", "text-to-image"]));
     let _ = hub.repo("mzbac/flux1.schnell.4bit.mlx").snapshot(&flux).with_ref("main");
     let _ = hub
         .repo("black-forest-labs/FLUX.1-schnell")
-        .snapshot(&diffusers(1, &["flux", "text-to-image"]))
+        .snapshot(&with_t5(diffusers(1, &["flux", "text-to-image"])))
         .with_ref("main");
 
     let llama = hub.repo("mlx-community/Tiny-Llama-4bit");
@@ -71,6 +71,20 @@ pub fn demo_store(root: &Path, now: SystemTime) -> Demo {
     let local = spec().quant(Quant::Affine { bits: 6, group: 64 }).base_model("acme/Tiny-Llama").seed(9);
     folder.local_dir("tiny-llama-6bit", "mlx-community/Tiny-Llama-6bit", &local.files(), now - 20 * DAY);
     Demo { hub: hub.root().to_owned(), models: folder.root().to_owned() }
+}
+
+/// The second text encoder and tokenizer that a Flux pipeline has.
+fn with_t5(mut files: Files) -> Files {
+    let encoder: Files = files
+        .iter()
+        .filter_map(|(path, bytes)| {
+            let rest = path.strip_prefix("text_encoder/")?;
+            Some((format!("text_encoder_2/{rest}"), bytes.clone()))
+        })
+        .collect();
+    files.extend(encoder);
+    files.push(("tokenizer_2/spiece.model".to_owned(), b"a tokenizer's model".to_vec()));
+    files
 }
 
 #[cfg(test)]

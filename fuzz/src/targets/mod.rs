@@ -28,6 +28,8 @@ targets! {
     front_matter;
     /// A GGUF file.
     gguf_header;
+    /// A manifest in the registry.
+    manifest;
     /// A safetensors file.
     safetensors_header;
 }

@@ -233,7 +233,8 @@ struct Sums {
 
 fn from_tensors(subject: &mut Subject<'_>, files: &[&WeightFile]) -> Found {
     let claim = claim(subject);
-    let mut modules: HashMap<(&str, &str), HashMap<&str, &TensorInfo>> = HashMap::new();
+    // In order, so that of many proofs the same one is told each time.
+    let mut modules: BTreeMap<(&str, &str), HashMap<&str, &TensorInfo>> = BTreeMap::new();
     for (file, tensor) in all(files) {
         let (module, part) = tensor.name.rsplit_once('.').unwrap_or(("", &tensor.name));
         // gpt_oss as OpenAI saves it: `<name>_blocks` and `<name>_scales`.
@@ -247,6 +248,12 @@ fn from_tensors(subject: &mut Subject<'_>, files: &[&WeightFile]) -> Found {
         modules.entry((file.component(), module)).or_default().insert(part, tensor);
     }
     let hidden = hidden_size(subject, files);
+    // mflux writes what it quantized to, in text.
+    let level = subject.tensors_metadata(files, "quantization_level").and_then(|(file, level)| {
+        let bits = level.parse::<u64>().ok().filter(|bits| BITS.contains(bits))?;
+        Some((file, bits))
+    });
+    let level_bits = level.as_ref().map(|(_, bits)| *bits);
     let claimed_scheme = |module: &str| claim.as_ref().and_then(|(_, claim)| scheme_claimed(claim, module));
     let mut sums = Sums {
         parameters: 0,
@@ -265,7 +272,9 @@ fn from_tensors(subject: &mut Subject<'_>, files: &[&WeightFile]) -> Found {
         for tensor in parts.values() {
             sums.bytes += tensor.byte_len();
         }
-        if let Some((elements, scheme)) = mlx_module(module, parts, hidden, claimed_scheme(module).as_ref()) {
+        if let Some((elements, scheme)) =
+            mlx_module(module, parts, hidden, claimed_scheme(module).as_ref(), level_bits)
+        {
             sums.quantized = true;
             sums.parameters += elements.unwrap_or(0);
             if let Some(scales) = parts.get("scales").filter(|scales| scales.dtype.is_float()) {
@@ -349,14 +358,11 @@ fn from_tensors(subject: &mut Subject<'_>, files: &[&WeightFile]) -> Found {
         }
     } else if sums.quantized || claim.as_ref().is_some_and(|(_, claim)| claim.get("quant_method").is_some()) {
         other(subject, quantization, claim.as_ref(), other_method, unsettled);
-    } else if let Some((file, level)) = subject.tensors_metadata(files, "quantization_level") {
-        // mflux writes what it quantized to, in text.
-        if let Ok(bits) = level.parse::<u64>() {
-            quantization.label = Some(format!("{bits}bit"));
-            quantization.bits = Some(bits);
-            quantization.method = Some("mlx".to_owned());
-            subject.says("quantization.label", &file, "__metadata__.quantization_level");
-        }
+    } else if let Some((file, bits)) = level {
+        quantization.label = Some(format!("{bits}bit"));
+        quantization.bits = Some(bits);
+        quantization.method = Some("mlx".to_owned());
+        subject.says("quantization.label", &file, "__metadata__.quantization_level");
     }
     if quantization.label.is_none() && !sums.quantized {
         quantization.label = main_dtype(&sums.by_dtype);
@@ -460,6 +466,7 @@ fn mlx_module(
     parts: &HashMap<&str, &TensorInfo>,
     hidden: Option<u64>,
     claimed: Option<&Scheme>,
+    level_bits: Option<u64>,
 ) -> Option<(Option<u64>, Option<Scheme>)> {
     let (weight, scales) = (parts.get("weight")?, parts.get("scales")?);
     if weight.dtype != Dtype::U32 || weight.shape.len() < 2 || weight.shape.len() != scales.shape.len() {
@@ -510,6 +517,7 @@ fn mlx_module(
                 .filter(|_| reads_hidden)
                 .and_then(|hidden| several.iter().find(|scheme| columns * 32 / scheme.bits == hidden))
                 .or_else(|| several.iter().find(|scheme| Some(*scheme) == claimed))
+                .or_else(|| several.iter().find(|scheme| Some(scheme.bits) == level_bits))
                 .cloned()
         }
     };

@@ -28,6 +28,17 @@ pub(super) struct Across {
     /// The commit, the repo it belongs to, and the store that says so.
     pub(super) sources: ByModel<(String, String, String)>,
     pub(super) comparisons: ByModel<Comparison>,
+    pub(super) adapters: ByModel<Beside>,
+}
+
+/// Adapters that lie beside a model.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Beside {
+    /// Their places in the store.
+    pub(super) keys: Vec<String>,
+    /// One that is made for the base which the model names too: `mlx_lm.fuse` puts its result beside the adapter and
+    /// leaves no trace of it in there.
+    pub(super) of_same_base: Option<String>,
 }
 
 fn stores(observed: &[Result<Observed, ScanError>]) -> impl Iterator<Item = &Observed> {
@@ -69,6 +80,57 @@ pub(super) fn sources_by_commit(
         }
     }
     sources
+}
+
+/// Adapters that lie in the same directory of a folder store as a model that they are about.
+pub(super) fn adapters_beside(observed: &[Result<Observed, ScanError>]) -> ByModel<Beside> {
+    let mut found: ByModel<Beside> = HashMap::new();
+    let parent = |key: &str| key.rsplit_once('/').map_or(String::new(), |(parent, _)| parent.to_owned());
+    for store in stores(observed) {
+        let adapters: Vec<(&str, String, String)> = store
+            .scan
+            .models
+            .iter()
+            .zip(&store.models)
+            .filter(|(model, _)| model.repo.is_none())
+            .filter_map(|(model, work)| {
+                let (format, base) = match work {
+                    Work::Fresh { observation, .. } => (observation.format, observation.adapter.base.clone()),
+                    Work::Unchanged(entry) => (entry.summary.format, entry.summary.base_model.clone()),
+                    Work::Skipped(entry) => {
+                        let summary = &entry.as_ref()?.summary;
+                        (summary.format, summary.base_model.clone())
+                    }
+                };
+                (format == Format::Adapter).then(|| Some((model.key.as_str(), parent(&model.key), base?)))?
+            })
+            .collect();
+        if adapters.is_empty() {
+            continue;
+        }
+        for (model, work) in store.scan.models.iter().zip(&store.models) {
+            let Work::Fresh { observation, .. } = work else { continue };
+            if observation.format == Format::Adapter || model.repo.is_some() {
+                continue;
+            }
+            let mut beside = Beside::default();
+            for (key, _, base) in adapters.iter().filter(|(_, place, _)| *place == parent(&model.key)) {
+                let own_name = model.key.rsplit('/').next().unwrap_or(&model.key);
+                let for_it = base.trim_end_matches('/').rsplit('/').next() == Some(own_name);
+                let same_base = observation.source.base_model.contains(base);
+                if for_it || same_base {
+                    beside.keys.push((*key).to_owned());
+                }
+                if same_base {
+                    beside.of_same_base = Some((*key).to_owned());
+                }
+            }
+            if !beside.keys.is_empty() {
+                found.insert((store.scan.spec.id(), model.key.clone()), beside);
+            }
+        }
+    }
+    found
 }
 
 /// Models that are unchanged themselves, and of which more can be told now: their repo's name, because another store

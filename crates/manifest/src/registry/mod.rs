@@ -175,16 +175,7 @@ impl Registry {
     fn read_document(&self, path: &Path) -> Result<(Form, Value), RegistryError> {
         let io = |source| RegistryError::Io { doing: "read the manifest", path: path.to_owned(), source };
         let file = std::fs::OpenOptions::new().read(true).open(path).map_err(io)?;
-        let value: Value = crate::formats::json::read_json(file, MANIFEST_LIMIT).map_err(|error| {
-            let why = match std::error::Error::source(&error) {
-                Some(cause) => format!("{error}: {cause}"),
-                None => error.to_string(),
-            };
-            RegistryError::Invalid { path: path.to_owned(), source: Rejected { field: String::new(), why } }
-        })?;
-        let form = check_manifest(&value)
-            .map_err(|source| RegistryError::Invalid { path: path.to_owned(), source })?;
-        Ok((form, value))
+        parse(file).map_err(|source| RegistryError::Invalid { path: path.to_owned(), source })
     }
 
     /// Reads the index and brings it up to date with the manifest files. `specs` are stores whose own manifests are
@@ -358,8 +349,26 @@ impl Registry {
             }
             Err(std::fs::TryLockError::Error(error)) => return Err(failed(error)),
         }
+        whole_file::sweep(&self.home);
+        whole_file::sweep(&self.manifests_dir());
         Ok(file)
     }
+}
+
+/// Reads a manifest, this program's or the original scripts', and checks it against its schema.
+///
+/// # Errors
+/// Which field is not as it must be, and why.
+pub fn parse(reader: impl std::io::Read) -> Result<(Form, Value), Rejected> {
+    let value: Value = crate::formats::json::read_json(reader, MANIFEST_LIMIT).map_err(|error| {
+        let why = match std::error::Error::source(&error) {
+            Some(cause) => format!("{error}: {cause}"),
+            None => error.to_string(),
+        };
+        Rejected { field: String::new(), why }
+    })?;
+    let form = check_manifest(&value)?;
+    Ok((form, value))
 }
 
 /// Adds what a comparison said to a manifest.

@@ -12,13 +12,13 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::across::{Across, look_again, one_short_name_each, sources_by_commit};
+use super::across::{Across, Beside, adapters_beside, look_again, one_short_name_each, sources_by_commit};
 use super::hashes::{Hashes, Job, hash};
 use super::index::{Entry, StoreProblem};
 use super::observe::{Fresh, Looking, Observed, State, Work, assemble, look};
 use super::{Registry, RegistryError, StoreSurvey, Survey, SurveyedModel, compared, merge, names};
 use crate::catalog::Catalog;
-use crate::record::{Evidence, Manifest, UserLayer};
+use crate::record::{AdapterKind, Evidence, Manifest, UserLayer};
 use crate::schema::Form;
 use crate::summary::Summary;
 
@@ -283,6 +283,9 @@ impl Registry {
                         let evidence = Evidence::new(store.clone(), format!("the same commit {commit}"));
                         manifest.evidence.insert("source.repo_id".to_owned(), evidence);
                     }
+                    if let Some(beside) = hashed.adapters.get(&(scan.spec.id(), model.key.clone())) {
+                        note_adapters(&mut manifest, beside);
+                    }
                     if let Some(comparison) = hashed.comparisons.get(&(scan.spec.id(), model.key.clone())) {
                         compared(&mut manifest, comparison.clone());
                     }
@@ -369,7 +372,11 @@ impl Registry {
         options: &SyncOptions,
         observer: &dyn SyncObserver,
     ) -> Across {
-        let mut outcome = Across { sources: sources_by_commit(observed), ..Across::default() };
+        let mut outcome = Across {
+            sources: sources_by_commit(observed),
+            adapters: adapters_beside(observed),
+            ..Across::default()
+        };
         let any_fresh = observed
             .iter()
             .flatten()
@@ -419,6 +426,21 @@ pub(super) struct Rest {
     pub(super) stale: bool,
     pub(super) gone: Vec<Entry>,
     pub(super) across: Across,
+}
+
+/// Notes adapters that lie beside a model: it may have been fused from one of them.
+fn note_adapters(manifest: &mut Manifest, beside: &Beside) {
+    manifest.adapter.found_beside = beside.keys.clone();
+    if let Some(key) = &beside.of_same_base
+        && manifest.adapter.kind == AdapterKind::None
+    {
+        manifest.adapter.kind = AdapterKind::Unknown;
+        let file = format!("../{}/adapter_config.json", key.rsplit('/').next().unwrap_or(key));
+        manifest.evidence.insert(
+            "adapter.kind".to_owned(),
+            Evidence::new(file, "an adapter of the same base lies beside the model"),
+        );
+    }
 }
 
 /// Puts what the user said with this call into the document that the merge starts from.

@@ -282,11 +282,7 @@ impl<'a> Walk<'a> {
     }
 
     fn certain(&self, dir: &DirHandle, entry: &Entry) -> u64 {
-        if !self.asks_extents || entry.stat.allocated == 0 {
-            return entry.stat.allocated;
-        }
-        dir.open_file(&entry.raw_name)
-            .map_or(0, |file| crate::extents::private_bytes(&file, entry.stat.allocated))
+        super::certain_of(self.asks_extents, dir, entry)
     }
 
     fn single_file(&self, dir: &DirHandle, entry: &Entry, name: &str, found: &mut Found) {

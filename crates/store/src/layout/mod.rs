@@ -33,3 +33,14 @@ fn open(spec: &StoreSpec) -> Result<(crate::access::DirHandle, Option<Filesystem
     let root = crate::access::DirHandle::open_root(spec.root()).map_err(unavailable)?;
     Ok((root, Filesystem::of(spec.root()).ok()))
 }
+
+/// What of a file's allocation is certainly its own. Asked only where files can share blocks; where the system does
+/// not say, its allocation is taken for its own, as `du` does.
+fn certain_of(asks: bool, dir: &crate::access::DirHandle, entry: &crate::access::Entry) -> u64 {
+    let allocated = entry.stat.allocated;
+    if !asks || allocated == 0 {
+        return allocated;
+    }
+    let file = dir.open_file(&entry.raw_name).ok();
+    file.and_then(|file| crate::extents::private_bytes(&file, allocated)).unwrap_or(allocated)
+}

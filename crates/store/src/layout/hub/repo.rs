@@ -3,6 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::ffi::CString;
 
+use super::super::certain_of;
 use super::snapshot::{Found, Place, RepoBlob, Walk, flattened, flattened_problem};
 use super::{Around, RepoScan, SharedUse, count_all, refs, repo_words};
 use crate::access::{DirHandle, Entry, EntryKind, Stat};
@@ -10,7 +11,7 @@ use crate::details::is_hex;
 use crate::ledger::Users;
 use crate::problem::{Problem, ProblemKind};
 use crate::safe::resolve;
-use crate::scan::{FoundModel, RepoSnapshot, Stray, StrayItem};
+use crate::scan::{FoundModel, RepoKind, RepoSnapshot, Stray, StrayItem};
 
 /// Walks the repo at `entry`.
 pub(super) fn scan(around: &Around<'_>, entry: &Entry) -> RepoScan {
@@ -73,7 +74,7 @@ pub(super) fn scan(around: &Around<'_>, entry: &Entry) -> RepoScan {
             owner,
             listing: trees.remove(&commit).map(|stat| (format!("{top}/trees/{commit}.json"), stat)),
             key,
-            name: id.clone(),
+            name: display_name(kind, &id),
             repo: Some(RepoSnapshot {
                 kind,
                 id: id.clone(),
@@ -114,15 +115,6 @@ pub(super) fn scan(around: &Around<'_>, entry: &Entry) -> RepoScan {
         repo.scan.book.add(&stat, stat.allocated, everyone.clone());
     }
     repo.scan
-}
-
-/// What of a file's allocation is certainly its own.
-pub(super) fn certain_of(around: &Around<'_>, dir: &DirHandle, entry: &Entry) -> u64 {
-    if !around.asks_extents || entry.stat.allocated == 0 {
-        return entry.stat.allocated;
-    }
-    dir.open_file(&entry.raw_name)
-        .map_or(0, |file| crate::extents::private_bytes(&file, entry.stat.allocated))
 }
 
 fn unreadable(path: &str, repo_id: &str, error: &std::io::Error) -> Stray {
@@ -204,7 +196,7 @@ impl Repo<'_> {
                 }
             };
             let certain = match place {
-                Place::Here => certain_of(self.around, &dir, &entry),
+                Place::Here => certain_of(self.around.asks_extents, &dir, &entry),
                 _ => entry.stat.allocated,
             };
             blobs.insert(name, RepoBlob { stat: entry.stat, certain, place });
@@ -281,7 +273,9 @@ impl Repo<'_> {
             let mut found = Found::default();
             match dir.open_dir(&entry.raw_name) {
                 Ok(below) => {
-                    let walk = Walk { around: self.around, repo: self.top, blobs };
+                    let blobs_seen =
+                        !self.scan.strays.iter().any(|stray| stray.problem.kind == ProblemKind::Unreadable);
+                    let walk = Walk { around: self.around, repo: self.top, blobs, blobs_seen };
                     walk.walk(&below, "", &path, &mut found, 0);
                 }
                 Err(error) => found.problems.push(Problem::new(
@@ -413,7 +407,7 @@ impl Repo<'_> {
         }
         let Ok(dir) = self.dir.open_dir(c"blobs") else { return 0 };
         let entry = Entry { raw_name: one.raw.clone(), stat: one.stat };
-        certain_of(self.around, &dir, &entry)
+        certain_of(self.around.asks_extents, &dir, &entry)
     }
 
     /// A repo directory in which nothing can be loaded: its directories, refs and listings are one row.
@@ -440,6 +434,16 @@ impl Repo<'_> {
             owner,
             items: vec![StrayItem { path: self.top.to_owned(), stat: entry.stat, link_target: None }],
         });
+    }
+}
+
+/// The repo as a person names it: what is no model says so, as in the hub's own addresses.
+fn display_name(kind: RepoKind, id: &str) -> String {
+    match kind {
+        RepoKind::Model => id.to_owned(),
+        RepoKind::Dataset => format!("datasets/{id}"),
+        RepoKind::Space => format!("spaces/{id}"),
+        RepoKind::Kernel => format!("kernels/{id}"),
     }
 }
 

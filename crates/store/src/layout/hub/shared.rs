@@ -99,10 +99,7 @@ impl SharedBlobs {
         }
         for (path, file) in payloads {
             let beside = beside.remove(&path).unwrap_or_default();
-            let certain = match dir.open_file(&file.raw_name) {
-                Ok(opened) if asks_extents => crate::extents::private_bytes(&opened, file.stat.allocated),
-                _ => file.stat.allocated,
-            };
+            let certain = super::super::certain_of(asks_extents, dir, &file);
             let users = read_users(dir, &file);
             self.by_path.insert(path.clone(), self.blobs.len());
             self.blobs.push(SharedBlob { path, stat: file.stat, certain, users, beside });

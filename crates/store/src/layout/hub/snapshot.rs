@@ -46,6 +46,8 @@ pub(super) struct Walk<'a> {
     /// The repo's directory, relative to the store's root.
     pub(super) repo: &'a str,
     pub(super) blobs: &'a HashMap<String, RepoBlob>,
+    /// Whether the repo's blobs could be listed: if not, a blob that was not seen may be there all the same.
+    pub(super) blobs_seen: bool,
 }
 
 /// Text this long or shorter may be a link that a copying program wrote out as a file.
@@ -139,6 +141,13 @@ impl Walk<'_> {
         if let Some(name) = blob_name {
             let name = name.as_str();
             let Some(blob) = self.blobs.get(name) else {
+                if !self.blobs_seen {
+                    return problem(
+                        ProblemKind::Unreadable,
+                        "the repo's blobs cannot be read, so nobody can tell whether its blob is there; check their permissions"
+                            .to_owned(),
+                    );
+                }
                 return problem(
                     ProblemKind::DanglingLink,
                     format!("its blob `{name}` is not there; download the model again to mend it"),
@@ -231,7 +240,7 @@ impl Walk<'_> {
             found.flattened.push(path.clone());
             return self.reach(path, blob, Some(Link { target, stat: entry.stat }), found);
         }
-        let certain = super::repo::certain_of(self.around, dir, entry);
+        let certain = super::super::certain_of(self.around.asks_extents, dir, entry);
         found.files.push(FileEntry { path, real, stat: entry.stat, certain, link: None, blob: None });
     }
 }

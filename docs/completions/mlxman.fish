@@ -1,0 +1,175 @@
+# Print an optspec for argparse to handle cmd's options that are independent of any subcommand.
+function __fish_mlxman_global_optspecs
+    string join \n store= json q/quiet store-timeout= config= h/help V/version
+end
+
+function __fish_mlxman_needs_command
+    # Figure out if the current invocation already has a command.
+    set -l cmd (commandline -opc)
+    set -e cmd[1]
+    argparse -s (__fish_mlxman_global_optspecs) -- $cmd 2>/dev/null
+    or return
+    if set -q argv[1]
+        # Also print the command, so this can be used to figure out what it is.
+        echo $argv[1]
+        return 1
+    end
+    return 0
+end
+
+function __fish_mlxman_using_subcommand
+    set -l cmd (__fish_mlxman_needs_command)
+    test -z "$cmd"
+    and return 1
+    contains -- $cmd[1] $argv
+end
+
+complete -c mlxman -n "__fish_mlxman_needs_command" -l store -d 'Use only this store, as hub=PATH or folder=PATH (repeatable); a word without `=` selects among the known stores' -r
+complete -c mlxman -n "__fish_mlxman_needs_command" -l store-timeout -d 'Give up a store that does not answer for so long' -r
+complete -c mlxman -n "__fish_mlxman_needs_command" -l config -d 'Read this configuration instead of $XDG_CONFIG_HOME/mlxman/config.toml' -r -F
+complete -c mlxman -n "__fish_mlxman_needs_command" -l json -d 'Print JSON instead of a table'
+complete -c mlxman -n "__fish_mlxman_needs_command" -s q -l quiet -d 'Print no status, only data and errors'
+complete -c mlxman -n "__fish_mlxman_needs_command" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c mlxman -n "__fish_mlxman_needs_command" -s V -l version -d 'Print version'
+complete -c mlxman -n "__fish_mlxman_needs_command" -f -a "sync" -d 'Bring the registry up to date with the stores: one manifest for each model'
+complete -c mlxman -n "__fish_mlxman_needs_command" -f -a "list" -d 'List the models of the registry'
+complete -c mlxman -n "__fish_mlxman_needs_command" -f -a "ls" -d 'List the models of the registry'
+complete -c mlxman -n "__fish_mlxman_needs_command" -f -a "show" -d 'Show everything known of one model, with what says so'
+complete -c mlxman -n "__fish_mlxman_needs_command" -f -a "path" -d 'Print the directory to load a model from, offline'
+complete -c mlxman -n "__fish_mlxman_needs_command" -f -a "stores" -d 'Show the stores, with used and free space'
+complete -c mlxman -n "__fish_mlxman_needs_command" -f -a "tag" -d 'Add tags to a model, or take them away'
+complete -c mlxman -n "__fish_mlxman_needs_command" -f -a "note" -d 'Write a note on a model'
+complete -c mlxman -n "__fish_mlxman_needs_command" -f -a "pin" -d 'Pin models: a pinned model is never a candidate for removal'
+complete -c mlxman -n "__fish_mlxman_needs_command" -f -a "unpin" -d 'Take a pin away'
+complete -c mlxman -n "__fish_mlxman_needs_command" -f -a "clean" -d 'See what could be removed, and what the disk would get back'
+complete -c mlxman -n "__fish_mlxman_needs_command" -f -a "schema" -d 'Print a JSON Schema of what mlxman reads and writes'
+complete -c mlxman -n "__fish_mlxman_needs_command" -f -a "completions" -d 'Print a shell\'s completions'
+complete -c mlxman -n "__fish_mlxman_needs_command" -f -a "man" -d 'Print the manual page, or write all pages into a directory'
+complete -c mlxman -n "__fish_mlxman_using_subcommand sync" -l override -d 'Set a field of the named models\' manifests in place of what is observed (repeatable)' -r
+complete -c mlxman -n "__fish_mlxman_using_subcommand sync" -l notes -d 'Write this note into the named models\' manifests' -r
+complete -c mlxman -n "__fish_mlxman_using_subcommand sync" -l store -d 'Use only this store, as hub=PATH or folder=PATH (repeatable); a word without `=` selects among the known stores' -r
+complete -c mlxman -n "__fish_mlxman_using_subcommand sync" -l store-timeout -d 'Give up a store that does not answer for so long' -r
+complete -c mlxman -n "__fish_mlxman_using_subcommand sync" -l config -d 'Read this configuration instead of $XDG_CONFIG_HOME/mlxman/config.toml' -r -F
+complete -c mlxman -n "__fish_mlxman_using_subcommand sync" -l fast -d 'Open no weight beyond its header: no hashes are computed, known ones are kept'
+complete -c mlxman -n "__fish_mlxman_using_subcommand sync" -l dry-run -d 'Show what would be written, and write nothing'
+complete -c mlxman -n "__fish_mlxman_using_subcommand sync" -l json -d 'Print JSON instead of a table'
+complete -c mlxman -n "__fish_mlxman_using_subcommand sync" -s q -l quiet -d 'Print no status, only data and errors'
+complete -c mlxman -n "__fish_mlxman_using_subcommand sync" -s h -l help -d 'Print help'
+complete -c mlxman -n "__fish_mlxman_using_subcommand list" -l models -d 'Models by name, repo id or glob, with @REVISION or without' -r
+complete -c mlxman -n "__fish_mlxman_using_subcommand list" -l tags -d 'Models with any of these tags' -r
+complete -c mlxman -n "__fish_mlxman_using_subcommand list" -l quantization -d 'Models with any of these quantizations: 4bit, 8bit, bf16, mxfp4, mixed, mixed-4-8bit, Q4_K_M' -r
+complete -c mlxman -n "__fish_mlxman_using_subcommand list" -l filter -d 'Only models of which this holds, such as \'size>1.5GB\', \'used>30d\', \'health!=complete\', \'arch~qwen*\'' -r
+complete -c mlxman -n "__fish_mlxman_using_subcommand list" -l sort -d 'In which order' -r -f -a "name\t'By name'
+size\t'Largest first'
+used\t'Longest unused first'"
+complete -c mlxman -n "__fish_mlxman_using_subcommand list" -l store -d 'Use only this store, as hub=PATH or folder=PATH (repeatable); a word without `=` selects among the known stores' -r
+complete -c mlxman -n "__fish_mlxman_using_subcommand list" -l store-timeout -d 'Give up a store that does not answer for so long' -r
+complete -c mlxman -n "__fish_mlxman_using_subcommand list" -l config -d 'Read this configuration instead of $XDG_CONFIG_HOME/mlxman/config.toml' -r -F
+complete -c mlxman -n "__fish_mlxman_using_subcommand list" -l fused-only -d 'Only models with an adapter fused in'
+complete -c mlxman -n "__fish_mlxman_using_subcommand list" -l missing-only -d 'Only models whose files are gone'
+complete -c mlxman -n "__fish_mlxman_using_subcommand list" -l json -d 'Print JSON instead of a table'
+complete -c mlxman -n "__fish_mlxman_using_subcommand list" -s q -l quiet -d 'Print no status, only data and errors'
+complete -c mlxman -n "__fish_mlxman_using_subcommand list" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c mlxman -n "__fish_mlxman_using_subcommand ls" -l models -d 'Models by name, repo id or glob, with @REVISION or without' -r
+complete -c mlxman -n "__fish_mlxman_using_subcommand ls" -l tags -d 'Models with any of these tags' -r
+complete -c mlxman -n "__fish_mlxman_using_subcommand ls" -l quantization -d 'Models with any of these quantizations: 4bit, 8bit, bf16, mxfp4, mixed, mixed-4-8bit, Q4_K_M' -r
+complete -c mlxman -n "__fish_mlxman_using_subcommand ls" -l filter -d 'Only models of which this holds, such as \'size>1.5GB\', \'used>30d\', \'health!=complete\', \'arch~qwen*\'' -r
+complete -c mlxman -n "__fish_mlxman_using_subcommand ls" -l sort -d 'In which order' -r -f -a "name\t'By name'
+size\t'Largest first'
+used\t'Longest unused first'"
+complete -c mlxman -n "__fish_mlxman_using_subcommand ls" -l store -d 'Use only this store, as hub=PATH or folder=PATH (repeatable); a word without `=` selects among the known stores' -r
+complete -c mlxman -n "__fish_mlxman_using_subcommand ls" -l store-timeout -d 'Give up a store that does not answer for so long' -r
+complete -c mlxman -n "__fish_mlxman_using_subcommand ls" -l config -d 'Read this configuration instead of $XDG_CONFIG_HOME/mlxman/config.toml' -r -F
+complete -c mlxman -n "__fish_mlxman_using_subcommand ls" -l fused-only -d 'Only models with an adapter fused in'
+complete -c mlxman -n "__fish_mlxman_using_subcommand ls" -l missing-only -d 'Only models whose files are gone'
+complete -c mlxman -n "__fish_mlxman_using_subcommand ls" -l json -d 'Print JSON instead of a table'
+complete -c mlxman -n "__fish_mlxman_using_subcommand ls" -s q -l quiet -d 'Print no status, only data and errors'
+complete -c mlxman -n "__fish_mlxman_using_subcommand ls" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c mlxman -n "__fish_mlxman_using_subcommand show" -l models -d 'Models by name, repo id or glob, with @REVISION or without' -r
+complete -c mlxman -n "__fish_mlxman_using_subcommand show" -l tags -d 'Models with any of these tags' -r
+complete -c mlxman -n "__fish_mlxman_using_subcommand show" -l quantization -d 'Models with any of these quantizations: 4bit, 8bit, bf16, mxfp4, mixed, mixed-4-8bit, Q4_K_M' -r
+complete -c mlxman -n "__fish_mlxman_using_subcommand show" -l filter -d 'Only models of which this holds, such as \'size>1.5GB\', \'used>30d\', \'health!=complete\', \'arch~qwen*\'' -r
+complete -c mlxman -n "__fish_mlxman_using_subcommand show" -l store -d 'Use only this store, as hub=PATH or folder=PATH (repeatable); a word without `=` selects among the known stores' -r
+complete -c mlxman -n "__fish_mlxman_using_subcommand show" -l store-timeout -d 'Give up a store that does not answer for so long' -r
+complete -c mlxman -n "__fish_mlxman_using_subcommand show" -l config -d 'Read this configuration instead of $XDG_CONFIG_HOME/mlxman/config.toml' -r -F
+complete -c mlxman -n "__fish_mlxman_using_subcommand show" -l fused-only -d 'Only models with an adapter fused in'
+complete -c mlxman -n "__fish_mlxman_using_subcommand show" -l missing-only -d 'Only models whose files are gone'
+complete -c mlxman -n "__fish_mlxman_using_subcommand show" -l json -d 'Print JSON instead of a table'
+complete -c mlxman -n "__fish_mlxman_using_subcommand show" -s q -l quiet -d 'Print no status, only data and errors'
+complete -c mlxman -n "__fish_mlxman_using_subcommand show" -s h -l help -d 'Print help'
+complete -c mlxman -n "__fish_mlxman_using_subcommand path" -l store -d 'Use only this store, as hub=PATH or folder=PATH (repeatable); a word without `=` selects among the known stores' -r
+complete -c mlxman -n "__fish_mlxman_using_subcommand path" -l store-timeout -d 'Give up a store that does not answer for so long' -r
+complete -c mlxman -n "__fish_mlxman_using_subcommand path" -l config -d 'Read this configuration instead of $XDG_CONFIG_HOME/mlxman/config.toml' -r -F
+complete -c mlxman -n "__fish_mlxman_using_subcommand path" -l json -d 'Print JSON instead of a table'
+complete -c mlxman -n "__fish_mlxman_using_subcommand path" -s q -l quiet -d 'Print no status, only data and errors'
+complete -c mlxman -n "__fish_mlxman_using_subcommand path" -s h -l help -d 'Print help'
+complete -c mlxman -n "__fish_mlxman_using_subcommand stores" -l store -d 'Use only this store, as hub=PATH or folder=PATH (repeatable); a word without `=` selects among the known stores' -r
+complete -c mlxman -n "__fish_mlxman_using_subcommand stores" -l store-timeout -d 'Give up a store that does not answer for so long' -r
+complete -c mlxman -n "__fish_mlxman_using_subcommand stores" -l config -d 'Read this configuration instead of $XDG_CONFIG_HOME/mlxman/config.toml' -r -F
+complete -c mlxman -n "__fish_mlxman_using_subcommand stores" -l json -d 'Print JSON instead of a table'
+complete -c mlxman -n "__fish_mlxman_using_subcommand stores" -s q -l quiet -d 'Print no status, only data and errors'
+complete -c mlxman -n "__fish_mlxman_using_subcommand stores" -s h -l help -d 'Print help'
+complete -c mlxman -n "__fish_mlxman_using_subcommand tag" -l remove -d 'Tags to take away' -r
+complete -c mlxman -n "__fish_mlxman_using_subcommand tag" -l store -d 'Use only this store, as hub=PATH or folder=PATH (repeatable); a word without `=` selects among the known stores' -r
+complete -c mlxman -n "__fish_mlxman_using_subcommand tag" -l store-timeout -d 'Give up a store that does not answer for so long' -r
+complete -c mlxman -n "__fish_mlxman_using_subcommand tag" -l config -d 'Read this configuration instead of $XDG_CONFIG_HOME/mlxman/config.toml' -r -F
+complete -c mlxman -n "__fish_mlxman_using_subcommand tag" -l json -d 'Print JSON instead of a table'
+complete -c mlxman -n "__fish_mlxman_using_subcommand tag" -s q -l quiet -d 'Print no status, only data and errors'
+complete -c mlxman -n "__fish_mlxman_using_subcommand tag" -s h -l help -d 'Print help'
+complete -c mlxman -n "__fish_mlxman_using_subcommand note" -l store -d 'Use only this store, as hub=PATH or folder=PATH (repeatable); a word without `=` selects among the known stores' -r
+complete -c mlxman -n "__fish_mlxman_using_subcommand note" -l store-timeout -d 'Give up a store that does not answer for so long' -r
+complete -c mlxman -n "__fish_mlxman_using_subcommand note" -l config -d 'Read this configuration instead of $XDG_CONFIG_HOME/mlxman/config.toml' -r -F
+complete -c mlxman -n "__fish_mlxman_using_subcommand note" -l json -d 'Print JSON instead of a table'
+complete -c mlxman -n "__fish_mlxman_using_subcommand note" -s q -l quiet -d 'Print no status, only data and errors'
+complete -c mlxman -n "__fish_mlxman_using_subcommand note" -s h -l help -d 'Print help'
+complete -c mlxman -n "__fish_mlxman_using_subcommand pin" -l store -d 'Use only this store, as hub=PATH or folder=PATH (repeatable); a word without `=` selects among the known stores' -r
+complete -c mlxman -n "__fish_mlxman_using_subcommand pin" -l store-timeout -d 'Give up a store that does not answer for so long' -r
+complete -c mlxman -n "__fish_mlxman_using_subcommand pin" -l config -d 'Read this configuration instead of $XDG_CONFIG_HOME/mlxman/config.toml' -r -F
+complete -c mlxman -n "__fish_mlxman_using_subcommand pin" -l json -d 'Print JSON instead of a table'
+complete -c mlxman -n "__fish_mlxman_using_subcommand pin" -s q -l quiet -d 'Print no status, only data and errors'
+complete -c mlxman -n "__fish_mlxman_using_subcommand pin" -s h -l help -d 'Print help'
+complete -c mlxman -n "__fish_mlxman_using_subcommand unpin" -l store -d 'Use only this store, as hub=PATH or folder=PATH (repeatable); a word without `=` selects among the known stores' -r
+complete -c mlxman -n "__fish_mlxman_using_subcommand unpin" -l store-timeout -d 'Give up a store that does not answer for so long' -r
+complete -c mlxman -n "__fish_mlxman_using_subcommand unpin" -l config -d 'Read this configuration instead of $XDG_CONFIG_HOME/mlxman/config.toml' -r -F
+complete -c mlxman -n "__fish_mlxman_using_subcommand unpin" -l json -d 'Print JSON instead of a table'
+complete -c mlxman -n "__fish_mlxman_using_subcommand unpin" -s q -l quiet -d 'Print no status, only data and errors'
+complete -c mlxman -n "__fish_mlxman_using_subcommand unpin" -s h -l help -d 'Print help'
+complete -c mlxman -n "__fish_mlxman_using_subcommand clean; and not __fish_seen_subcommand_from preview" -l store -d 'Use only this store, as hub=PATH or folder=PATH (repeatable); a word without `=` selects among the known stores' -r
+complete -c mlxman -n "__fish_mlxman_using_subcommand clean; and not __fish_seen_subcommand_from preview" -l store-timeout -d 'Give up a store that does not answer for so long' -r
+complete -c mlxman -n "__fish_mlxman_using_subcommand clean; and not __fish_seen_subcommand_from preview" -l config -d 'Read this configuration instead of $XDG_CONFIG_HOME/mlxman/config.toml' -r -F
+complete -c mlxman -n "__fish_mlxman_using_subcommand clean; and not __fish_seen_subcommand_from preview" -l json -d 'Print JSON instead of a table'
+complete -c mlxman -n "__fish_mlxman_using_subcommand clean; and not __fish_seen_subcommand_from preview" -s q -l quiet -d 'Print no status, only data and errors'
+complete -c mlxman -n "__fish_mlxman_using_subcommand clean; and not __fish_seen_subcommand_from preview" -s h -l help -d 'Print help'
+complete -c mlxman -n "__fish_mlxman_using_subcommand clean; and not __fish_seen_subcommand_from preview" -f -a "preview" -d 'Show what matches, or without filters what is safe to go; nothing is touched'
+complete -c mlxman -n "__fish_mlxman_using_subcommand clean; and __fish_seen_subcommand_from preview" -l models -d 'Models by name, repo id or glob, with @REVISION or without' -r
+complete -c mlxman -n "__fish_mlxman_using_subcommand clean; and __fish_seen_subcommand_from preview" -l tags -d 'Models with any of these tags' -r
+complete -c mlxman -n "__fish_mlxman_using_subcommand clean; and __fish_seen_subcommand_from preview" -l quantization -d 'Models with any of these quantizations: 4bit, 8bit, bf16, mxfp4, mixed, mixed-4-8bit, Q4_K_M' -r
+complete -c mlxman -n "__fish_mlxman_using_subcommand clean; and __fish_seen_subcommand_from preview" -l filter -d 'Only models of which this holds, such as \'size>1.5GB\', \'used>30d\', \'health!=complete\', \'arch~qwen*\'' -r
+complete -c mlxman -n "__fish_mlxman_using_subcommand clean; and __fish_seen_subcommand_from preview" -l out -d 'Also write the plan to this file' -r -F
+complete -c mlxman -n "__fish_mlxman_using_subcommand clean; and __fish_seen_subcommand_from preview" -l store -d 'Use only this store, as hub=PATH or folder=PATH (repeatable); a word without `=` selects among the known stores' -r
+complete -c mlxman -n "__fish_mlxman_using_subcommand clean; and __fish_seen_subcommand_from preview" -l store-timeout -d 'Give up a store that does not answer for so long' -r
+complete -c mlxman -n "__fish_mlxman_using_subcommand clean; and __fish_seen_subcommand_from preview" -l config -d 'Read this configuration instead of $XDG_CONFIG_HOME/mlxman/config.toml' -r -F
+complete -c mlxman -n "__fish_mlxman_using_subcommand clean; and __fish_seen_subcommand_from preview" -l fused-only -d 'Only models with an adapter fused in'
+complete -c mlxman -n "__fish_mlxman_using_subcommand clean; and __fish_seen_subcommand_from preview" -l missing-only -d 'Only models whose files are gone'
+complete -c mlxman -n "__fish_mlxman_using_subcommand clean; and __fish_seen_subcommand_from preview" -l json -d 'Print JSON instead of a table'
+complete -c mlxman -n "__fish_mlxman_using_subcommand clean; and __fish_seen_subcommand_from preview" -s q -l quiet -d 'Print no status, only data and errors'
+complete -c mlxman -n "__fish_mlxman_using_subcommand clean; and __fish_seen_subcommand_from preview" -s h -l help -d 'Print help'
+complete -c mlxman -n "__fish_mlxman_using_subcommand schema" -l store -d 'Use only this store, as hub=PATH or folder=PATH (repeatable); a word without `=` selects among the known stores' -r
+complete -c mlxman -n "__fish_mlxman_using_subcommand schema" -l store-timeout -d 'Give up a store that does not answer for so long' -r
+complete -c mlxman -n "__fish_mlxman_using_subcommand schema" -l config -d 'Read this configuration instead of $XDG_CONFIG_HOME/mlxman/config.toml' -r -F
+complete -c mlxman -n "__fish_mlxman_using_subcommand schema" -l list -d 'Print the names'
+complete -c mlxman -n "__fish_mlxman_using_subcommand schema" -l json -d 'Print JSON instead of a table'
+complete -c mlxman -n "__fish_mlxman_using_subcommand schema" -s q -l quiet -d 'Print no status, only data and errors'
+complete -c mlxman -n "__fish_mlxman_using_subcommand schema" -s h -l help -d 'Print help'
+complete -c mlxman -n "__fish_mlxman_using_subcommand completions" -l store -d 'Use only this store, as hub=PATH or folder=PATH (repeatable); a word without `=` selects among the known stores' -r
+complete -c mlxman -n "__fish_mlxman_using_subcommand completions" -l store-timeout -d 'Give up a store that does not answer for so long' -r
+complete -c mlxman -n "__fish_mlxman_using_subcommand completions" -l config -d 'Read this configuration instead of $XDG_CONFIG_HOME/mlxman/config.toml' -r -F
+complete -c mlxman -n "__fish_mlxman_using_subcommand completions" -l json -d 'Print JSON instead of a table'
+complete -c mlxman -n "__fish_mlxman_using_subcommand completions" -s q -l quiet -d 'Print no status, only data and errors'
+complete -c mlxman -n "__fish_mlxman_using_subcommand completions" -s h -l help -d 'Print help'
+complete -c mlxman -n "__fish_mlxman_using_subcommand man" -l store -d 'Use only this store, as hub=PATH or folder=PATH (repeatable); a word without `=` selects among the known stores' -r
+complete -c mlxman -n "__fish_mlxman_using_subcommand man" -l store-timeout -d 'Give up a store that does not answer for so long' -r
+complete -c mlxman -n "__fish_mlxman_using_subcommand man" -l config -d 'Read this configuration instead of $XDG_CONFIG_HOME/mlxman/config.toml' -r -F
+complete -c mlxman -n "__fish_mlxman_using_subcommand man" -l json -d 'Print JSON instead of a table'
+complete -c mlxman -n "__fish_mlxman_using_subcommand man" -s q -l quiet -d 'Print no status, only data and errors'
+complete -c mlxman -n "__fish_mlxman_using_subcommand man" -s h -l help -d 'Print help'

@@ -246,6 +246,7 @@ fn model_row(
         }
         let all_go =
             |path: &str| users.get(path).is_some_and(|users| users.iter().all(|user| going.contains(user)));
+        let held = scan.held.contains(&file.real);
         if let Some(path) = blob_link(found, file)
             && all_go(&path)
             && let Some(link) = file.blob.as_ref().and_then(|blob| blob.link.as_ref())
@@ -255,7 +256,7 @@ fn model_row(
         }
         // A link that leads elsewhere in the store does not own what it leads to.
         let owns = file.link.is_none() || file.blob.is_some();
-        if owns && all_go(&file.real) && seen.insert(file.real.clone()) {
+        if owns && !held && all_go(&file.real) && seen.insert(file.real.clone()) {
             items.push(item(file.real.clone(), &file.stat, None));
         }
     }

@@ -1,3 +1,4 @@
+use std::collections::HashSet;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -208,6 +209,9 @@ pub struct Scan {
     pub strays: Vec<Stray>,
     /// Who uses which bytes.
     pub ledger: Ledger,
+    /// Files, relative to the root, that have users whom this scan cannot name: shared blobs without a readable list
+    /// of users, or with one that names somebody unknown. Whoever of the known users goes, these stay.
+    pub held: HashSet<String>,
     root: DirHandle,
 }
 
@@ -222,7 +226,7 @@ impl Scan {
     ) -> Self {
         models.sort_unstable_by(|a, b| a.key.cmp(&b.key));
         strays.sort_by(|a, b| (&a.problem.path, a.problem.kind).cmp(&(&b.problem.path, b.problem.kind)));
-        Scan { spec, filesystem, models, strays, ledger, root }
+        Scan { spec, filesystem, models, strays, ledger, held: HashSet::new(), root }
     }
 
     /// The open root, for reading below it without following links.

@@ -110,7 +110,7 @@ impl Layout for Hub {
             strays.append(&mut repo.strays);
             repo_owners.insert(entry.raw_name.clone(), (shift, shift + owners));
         }
-        shared.settle(&root, &shared_uses, &mut book, &mut strays);
+        let held = shared.settle(&root, &shared_uses, &mut book, &mut strays);
         for entry in others {
             match entry.name() {
                 Some(".locks") => read_locks(&root, entry, &repo_owners, &mut book, &mut strays),
@@ -124,7 +124,9 @@ impl Layout for Hub {
                 }
             }
         }
-        Ok(Scan::new(spec.clone(), filesystem, models, strays, book.finish(), root))
+        let mut scan = Scan::new(spec.clone(), filesystem, models, strays, book.finish(), root);
+        scan.held = held;
+        Ok(scan)
     }
 }
 

@@ -3,7 +3,7 @@
 //! Each line of `.refs` names a repo blob that links to the payload, relative to the cache. A payload without a
 //! readable `.refs` may have users that nobody can name, so it is never free.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io::Read;
 
 use super::SharedUse;
@@ -121,14 +121,16 @@ impl SharedBlobs {
         &self.blobs[index]
     }
 
-    /// Once all repos are read: books each payload on its users, and tells of those that nobody uses.
+    /// Once all repos are read: books each payload on its users, and tells of those that nobody uses. Gives the paths
+    /// of those that may have users whom nobody can name.
     pub(super) fn settle(
         &self,
         root: &DirHandle,
         uses: &[SharedUse],
         book: &mut LedgerBuilder,
         strays: &mut Vec<Stray>,
-    ) {
+    ) -> HashSet<String> {
+        let mut held = HashSet::new();
         for stat in &self.others {
             book.add(stat, stat.allocated, Users::Never);
         }
@@ -156,11 +158,15 @@ impl SharedBlobs {
                 }
                 Some(_) => Users::several(uses.iter().map(|one| one.owner).collect()),
             };
+            if users == Users::Never {
+                held.insert(blob.path.clone());
+            }
             book.add(&blob.stat, blob.certain, users.clone());
             for (_, stat) in &blob.beside {
                 book.add(stat, stat.allocated, users.clone());
             }
         }
+        held
     }
 
     fn stray(&self, blob: &SharedBlob, kind: ProblemKind, message: &str, owner: Option<OwnerId>) -> Stray {

@@ -159,7 +159,12 @@ impl Subject<'_> {
         let read =
             self.scan.open(file).map_err(JsonError::Io).and_then(|opened| read_json(opened, JSON_LIMIT));
         match read {
-            Ok(value) => Some(value),
+            Ok(value @ Value::Object(_)) => Some(value),
+            Ok(_) => {
+                let message = format!("{path} cannot be used: it is JSON, but no object");
+                self.problem(ProblemKind::ConfigInvalid, Some(path), message);
+                None
+            }
             Err(error) => {
                 let kind = match error {
                     JsonError::Io(_) => ProblemKind::Unreadable,

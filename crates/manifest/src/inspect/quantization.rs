@@ -233,7 +233,8 @@ struct Sums {
 
 fn from_tensors(subject: &mut Subject<'_>, files: &[&WeightFile]) -> Found {
     let claim = claim(subject);
-    let mut modules: HashMap<(&str, &str), HashMap<&str, &TensorInfo>> = HashMap::new();
+    // In order, so that of many proofs the same one is told each time.
+    let mut modules: BTreeMap<(&str, &str), HashMap<&str, &TensorInfo>> = BTreeMap::new();
     for (file, tensor) in all(files) {
         let (module, part) = tensor.name.rsplit_once('.').unwrap_or(("", &tensor.name));
         // gpt_oss as OpenAI saves it: `<name>_blocks` and `<name>_scales`.

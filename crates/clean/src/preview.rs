@@ -248,6 +248,7 @@ fn model_row(
             |path: &str| users.get(path).is_some_and(|users| users.iter().all(|user| going.contains(user)));
         let held = scan.held.contains(&file.real);
         if let Some(path) = blob_link(found, file)
+            && !scan.held.contains(&path)
             && all_go(&path)
             && let Some(link) = file.blob.as_ref().and_then(|blob| blob.link.as_ref())
             && seen.insert(path.clone())

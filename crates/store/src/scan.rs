@@ -209,8 +209,9 @@ pub struct Scan {
     pub strays: Vec<Stray>,
     /// Who uses which bytes.
     pub ledger: Ledger,
-    /// Files, relative to the root, that have users whom this scan cannot name: shared blobs without a readable list
-    /// of users, or with one that names somebody unknown. Whoever of the known users goes, these stay.
+    /// Files, relative to the root, that may have users whom this scan cannot name: shared blobs without a readable
+    /// list of users, or with one that names somebody unknown; blobs of a repo of which a snapshot could not be read.
+    /// Whoever of the known users goes, these stay.
     pub held: HashSet<String>,
     root: DirHandle,
 }

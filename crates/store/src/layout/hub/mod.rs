@@ -50,6 +50,10 @@ struct RepoScan {
     strays: Vec<Stray>,
     book: LedgerBuilder,
     shared_uses: Vec<SharedUse>,
+    /// A directory among the snapshots was not read: it may use any blob.
+    unread: bool,
+    /// Blobs that may have users whom nobody can name, relative to the store's root.
+    held: Vec<String>,
 }
 
 /// A repo's blob that links into the shared blob store, and one owner that must go before that link goes.
@@ -96,6 +100,7 @@ impl Layout for Hub {
 
         let mut models = Vec::new();
         let mut shared_uses: Vec<SharedUse> = Vec::new();
+        let mut held_blobs: Vec<String> = Vec::new();
         let mut repo_owners = std::collections::HashMap::new();
         for (entry, mut repo) in repos.iter().zip(scanned) {
             let owners = repo.book.owners();
@@ -106,6 +111,7 @@ impl Layout for Hub {
             });
             repo.shared_uses.iter_mut().for_each(|one| one.owner += shift);
             shared_uses.append(&mut repo.shared_uses);
+            held_blobs.append(&mut repo.held);
             models.append(&mut repo.models);
             strays.append(&mut repo.strays);
             repo_owners.insert(entry.raw_name.clone(), (shift, shift + owners));
@@ -126,6 +132,7 @@ impl Layout for Hub {
         }
         let mut scan = Scan::new(spec.clone(), filesystem, models, strays, book.finish(), root);
         scan.held = held;
+        scan.held.extend(held_blobs);
         Ok(scan)
     }
 }

@@ -257,6 +257,7 @@ impl Repo<'_> {
             let path = format!("{}/snapshots/{}", self.top, entry.lossy_name());
             let commit = entry.name().filter(|name| is_hex(name, 40));
             let (Some(commit), EntryKind::Dir) = (commit, entry.stat.kind) else {
+                self.scan.unread |= entry.stat.kind == EntryKind::Dir;
                 self.scan.book.add(&entry.stat, entry.stat.allocated, Users::Never);
                 self.scan.strays.push(Stray {
                     problem: Problem::new(
@@ -322,9 +323,9 @@ impl Repo<'_> {
         mut users: HashMap<String, Vec<u32>>,
         loose: &mut Vec<Loose>,
     ) {
-        // Without a readable snapshots directory nobody can tell which blobs are in use.
-        let all_seen =
-            !self.scan.strays.iter().any(|stray| stray.problem.kind == ProblemKind::Unreadable)
+        // Where any part of the snapshots could not be read, nobody can tell which blobs are in use.
+        let all_seen = !self.scan.unread
+            && !self.scan.strays.iter().any(|stray| stray.problem.kind == ProblemKind::Unreadable)
                 && !self.scan.models.iter().flat_map(|model| &model.problems).any(|problem| {
                     matches!(problem.kind, ProblemKind::Unreadable | ProblemKind::NameNotUtf8)
                 });
@@ -333,8 +334,11 @@ impl Repo<'_> {
         for name in names {
             let blob = &blobs[name];
             let users = match users.remove(name) {
+                _ if !all_seen => {
+                    self.scan.held.push(format!("{}/blobs/{name}", self.top));
+                    Users::Never
+                }
                 Some(owners) => Users::several(owners),
-                None if !all_seen => Users::Never,
                 None => {
                     let Ok(raw) = CString::new(name.as_str()) else { continue };
                     loose.push(Loose { name: name.clone(), raw, stat: blob.stat });

@@ -58,8 +58,10 @@ fn cases() -> BTreeMap<String, Expected> {
     for entry in fs_err::read_dir(goldens()).unwrap() {
         let entry = entry.unwrap();
         let told = fs_err::read(entry.path().join("expected.json")).unwrap();
-        cases
-            .insert(entry.file_name().into_string().unwrap(), serde_json::from_slice::<Expected>(&told).unwrap());
+        cases.insert(
+            entry.file_name().into_string().unwrap(),
+            serde_json::from_slice::<Expected>(&told).unwrap(),
+        );
     }
     assert!(cases.len() > 50, "{} cases", cases.len());
     cases
@@ -93,7 +95,10 @@ fn write(case: &str, expected: &Expected, dir: &Path, config: &dyn Fn(&mut Value
 }
 
 /// All cases in a folder store, inspected.
-fn inspected(cases: &BTreeMap<String, Expected>, config: impl Fn(&mut Value)) -> BTreeMap<String, Observation> {
+fn inspected(
+    cases: &BTreeMap<String, Expected>,
+    config: impl Fn(&mut Value),
+) -> BTreeMap<String, Observation> {
     let dir = tempfile::tempdir().unwrap();
     for (case, expected) in cases {
         write(case, expected, &dir.path().join(case), &config);

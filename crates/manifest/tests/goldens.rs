@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use mlxman_manifest::{AdapterKind, Format, HealthStatus, Observation, inspect};
-use mlxman_store::{Progress, StoreKind, StoreSpec, layout_of};
+use mlxman_store::{ProblemKind, Progress, StoreKind, StoreSpec, layout_of};
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -211,9 +211,6 @@ fn what_is_said_of_a_model_is_what_mlx_lm_says() {
     differences.none();
 }
 
-/// Cases in which the shapes alone do not tell, so that without the configuration's word nothing may be said.
-const AMBIGUOUS: [&str; 0] = [];
-
 #[test]
 fn shapes_prove_the_same_without_the_configurations_word() {
     let cases = cases();
@@ -226,27 +223,73 @@ fn shapes_prove_the_same_without_the_configurations_word() {
     for (case, found) in inspected(&cases, silent) {
         let expected = &cases[&case];
         always(&mut differences, &case, &found, expected);
+        if expected.adapter.is_none() {
+            exact(&mut differences, &case, &found, expected);
+        }
+    }
+    differences.none();
+}
+
+#[test]
+fn without_a_configuration_what_shapes_cannot_tell_is_not_said() {
+    let cases = cases();
+    let mut differences = Differences::default();
+    let mut unsaid = 0;
+    // Not even the number of heads, so that nothing tells the width of what the attention's output reads.
+    let empty = |config: &mut Value| *config = serde_json::json!({ "model_type": "unheard_of" });
+    for (case, found) in inspected(&cases, empty) {
+        let expected = &cases[&case];
+        let quantization = &found.quantization;
         if expected.adapter.is_some() {
             continue;
         }
-        if !AMBIGUOUS.contains(&case.as_str()) {
-            exact(&mut differences, &case, &found, expected);
+        differences.same(&case, "format", found.format, Format::Mlx);
+        differences.same(&case, "precision", &found.precision, &expected.precision);
+        let mut maybe = |is_said: bool| unsaid += u32::from(!is_said);
+        maybe(differences.same_or_absent(&case, "label", quantization.label.clone(), expected.label.clone()));
+        let count = Some(expected.parameters);
+        maybe(differences.same_or_absent(&case, "parameters", found.parameter_count, count));
+        if let Some(bits) = expected.bits {
+            maybe(differences.same_or_absent(&case, "overrides", quantization.overrides, expected.overrides));
+            maybe(quantization.bits_per_weight.is_some());
+            differences.same(&case, "bits", quantization.bits, Some(bits));
+            differences.same(&case, "group size", quantization.group_size, expected.group_size);
+            differences.same(&case, "mode", &quantization.mode, &expected.mode);
+        }
+        if let Some(said) = quantization.bits_per_weight {
+            assert!(expected.bits_per_weight.is_some_and(|expected| close(said, expected)), "{case}: {said}");
+        }
+    }
+    differences.none();
+    assert!(unsaid > 0, "nothing was ambiguous");
+}
+
+#[test]
+fn shapes_are_believed_over_a_configuration_that_lies() {
+    let cases = cases();
+    let mut differences = Differences::default();
+    // The same shapes of scales wherever there is another pair with them, else plainly wrong.
+    let other = |bits: u64, group: u64| {
+        let pairs = [2, 3, 4, 5, 6, 8].into_iter().flat_map(|bits| [32, 64, 128].map(|group| (bits, group)));
+        let wrong: Vec<(u64, u64)> = pairs.filter(|pair| *pair != (bits, group)).collect();
+        *wrong.iter().find(|pair| pair.0 * pair.1 == bits * group).unwrap_or(&wrong[0])
+    };
+    let lie = |config: &mut Value| {
+        if let Some(claim) = config.get_mut("quantization").filter(|claim| claim["mode"] == "affine") {
+            let (bits, group) = other(claim["bits"].as_u64().unwrap(), claim["group_size"].as_u64().unwrap());
+            *claim = serde_json::json!({ "bits": bits, "group_size": group });
+            config.as_object_mut().unwrap().remove("quantization_config");
+        }
+    };
+    for (case, found) in inspected(&cases, lie) {
+        let expected = &cases[&case];
+        if expected.mode.as_deref() != Some("affine") {
             continue;
         }
-        let quantization = &found.quantization;
-        let mut said = 0;
-        let mut note = |is_said: bool| said += u32::from(is_said);
-        note(differences.same_or_absent(&case, "label", quantization.label.clone(), expected.label.clone()));
-        note(differences.same_or_absent(&case, "bits", quantization.bits, expected.bits));
-        note(differences.same_or_absent(&case, "group size", quantization.group_size, expected.group_size));
-        note(differences.same_or_absent(&case, "mode", quantization.mode.clone(), expected.mode.clone()));
-        note(differences.same_or_absent(
-            &case,
-            "parameters",
-            found.parameter_count,
-            Some(expected.parameters),
-        ));
-        assert!(said < 5, "{case} is not ambiguous");
+        exact(&mut differences, &case, &found, expected);
+        let told =
+            found.health.problems.iter().any(|problem| problem.kind == ProblemKind::QuantizationContradicted);
+        differences.same(&case, "whether the lie is told", told, true);
     }
     differences.none();
 }

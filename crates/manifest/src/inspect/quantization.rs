@@ -408,7 +408,8 @@ fn from_tensors(subject: &mut Subject<'_>, files: &[&WeightFile]) -> Found {
             subject.says("quantization.label", &files[0].path, "tensors' types");
         }
     }
-    if quantization.label.is_none() {
+    // A name settles nothing where shapes have proved a part.
+    if quantization.label.is_none() && schemes.is_empty() {
         by_name(subject, quantization);
     }
     if let Some(parameters) = parameters.filter(|_| sums.quantized) {

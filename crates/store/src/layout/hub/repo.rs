@@ -435,7 +435,8 @@ impl Repo<'_> {
         let owner = (!unread && !live).then(|| self.scan.book.owner());
         let left = self.scan.strays.iter().filter(|stray| stray.owner.is_some()).count();
         let message = match left {
-            0 => "the repo has no snapshot and no blobs: a download that never began, or was removed in part"
+            0 => "the repo has no snapshot and no blobs: what `hf download --local-dir` leaves beside the directory that \
+                  it fills, or a download that never began or was removed in part; nothing can be loaded from it"
                 .to_owned(),
             n => format!(
                 "the repo has no snapshot, and {n} blobs or partial files that nothing can find: \

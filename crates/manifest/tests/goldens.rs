@@ -1,5 +1,7 @@
 //! Models that mlx_lm itself wrote, against what mlx_lm itself says of them: `tests/goldens/make_mlx_lm.py` made both.
 
+#![expect(clippy::unwrap_used, reason = "clippy takes only the test functions themselves for tests")]
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -120,6 +122,10 @@ fn inspected(
 struct Differences(Vec<String>);
 
 impl Differences {
+    #[expect(
+        clippy::needless_pass_by_value,
+        reason = "the calls read better without a reference to each literal"
+    )]
     fn same<T: PartialEq + std::fmt::Debug>(&mut self, case: &str, what: &str, found: T, expected: T) {
         if found != expected {
             self.0.push(format!("{case}: {what} is {found:?}, and mlx_lm says {expected:?}"));

@@ -2,6 +2,8 @@
 //! `tests/goldens/make_hub.py` recorded both. Where `MLXMAN_TEST_PYTHON` names a Python that has the library, it is
 //! asked on the spot too.
 
+#![expect(clippy::unwrap_used, reason = "clippy takes only the test functions themselves for tests")]
+
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;

@@ -217,7 +217,8 @@ fn fingerprint(scan: &Scan, model: &FoundModel, catalog_digest: &str) -> String 
             .into_iter()
             .for_each(&mut number);
     }
-    for (_, stat) in model.listing.iter().chain(&model.records) {
+    let records = model.records.iter().map(|record| &record.stat);
+    for stat in model.listing.iter().map(|(_, stat)| stat).chain(records) {
         [stat.ino, stat.size, stat.mtime_ns as u64].into_iter().for_each(&mut number);
     }
     let reclaim = scan.ledger.reclaim([model.owner]);

@@ -266,6 +266,7 @@ fn from_tensors(subject: &mut Subject<'_>, files: &[&WeightFile]) -> Found {
     let mut labels: Vec<String> = Vec::new();
     let mut contradictions: Vec<String> = Vec::new();
     let mut unsettled = 0u64;
+    let mut open: Vec<&HashMap<&str, &TensorInfo>> = Vec::new();
     let mut proof: Option<(String, String)> = None;
     let mut other_method: Option<&'static str> = None;
     for ((_, module), parts) in &modules {
@@ -301,7 +302,7 @@ fn from_tensors(subject: &mut Subject<'_>, files: &[&WeightFile]) -> Found {
                         });
                     }
                 }
-                None => unsettled += 1,
+                None => open.push(parts),
             }
             // What stands beside the quantized matrix, such as a layer's bias, is not quantized.
             for (part, tensor) in
@@ -327,8 +328,20 @@ fn from_tensors(subject: &mut Subject<'_>, files: &[&WeightFile]) -> Found {
             count_plain(&mut sums, part, tensor);
         }
     }
-    let mut found =
-        Found { parameter_count: (sums.parameters > 0).then_some(sums.parameters), ..Found::default() };
+    // What its own shapes leave open is settled by the schemes of the others, where only one of them fits.
+    for parts in open {
+        match settle_like(parts, &schemes) {
+            Some((scheme, elements)) => {
+                sums.parameters += elements;
+                let entry = schemes.entry(scheme).or_default();
+                entry.0 += 1;
+                entry.1 += elements;
+            }
+            None => unsettled += 1,
+        }
+    }
+    let counted = sums.parameters > 0 && unsettled == 0;
+    let mut found = Found { parameter_count: counted.then_some(sums.parameters), ..Found::default() };
     if found.parameter_count.is_some() {
         subject.says("parameter_count", &files[0].path, "tensors' shapes");
     }
@@ -522,6 +535,24 @@ fn mlx_module(
         }
     };
     Some((settled.as_ref().and_then(|scheme| elements_at(scheme.bits)), settled))
+}
+
+/// The one scheme among `schemes` that fits a quantized matrix, and the elements that the matrix then has.
+fn settle_like(
+    parts: &HashMap<&str, &TensorInfo>,
+    schemes: &BTreeMap<Scheme, (u64, u64)>,
+) -> Option<(Scheme, u64)> {
+    let (weight, scales) = (parts.get("weight")?, parts.get("scales")?);
+    let (bits, groups) = (weight.shape.last()?.checked_mul(32)?, *scales.shape.last()?);
+    let fits = |scheme: &&Scheme| {
+        scheme.mode == "affine"
+            && scheme.bits.checked_mul(scheme.group_size).and_then(|product| product.checked_mul(groups)) == Some(bits)
+            && bits % scheme.bits == 0
+    };
+    let mut fitting = schemes.keys().filter(fits);
+    let scheme = fitting.next().filter(|_| fitting.next().is_none())?;
+    let rows = weight.shape[..weight.shape.len() - 1].iter().try_fold(1u64, |n, dim| n.checked_mul(*dim))?;
+    Some((scheme.clone(), rows.checked_mul(bits / scheme.bits)?))
 }
 
 /// A matrix that another program quantized: how many weights it stands for, and which method lays it out so.

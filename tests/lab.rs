@@ -214,6 +214,17 @@ impl Frozen {
         Self(entries.collect())
     }
 
+    /// Files that are new, gone, or have other contents.
+    pub(crate) fn differing(&self, before: &Self) -> Vec<PathBuf> {
+        let told = |entry: &Entry| entry.accessed.map(|_| (entry.inode, entry.size, entry.modified));
+        let paths: BTreeSet<&PathBuf> = self.0.keys().chain(before.0.keys()).collect();
+        let differs = |path: &&&PathBuf| {
+            let of = |listing: &Self| listing.0.get(**path).map(told);
+            of(self) != of(before)
+        };
+        paths.iter().filter(differs).map(|path| (*path).clone()).collect()
+    }
+
     /// Panics with the first difference.
     #[track_caller]
     pub(crate) fn assert_same(&self, root: &Path, what: &str) {

@@ -3,3 +3,4 @@
 mod damage;
 mod find;
 mod lab;
+mod registry;

@@ -97,7 +97,8 @@ impl Registry {
         report
             .models
             .sort_by(|a, b| (a.model.to_lowercase(), &a.store).cmp(&(b.model.to_lowercase(), &b.store)));
-        if writes {
+        // A wrong call changes nothing.
+        if writes && !matches!(failed, Some(RegistryError::Override { .. })) {
             self.write_index(entries, records)?;
         }
         match failed {

@@ -11,8 +11,8 @@ use mlxman_testkit::{
 use serde_json::{Value, json};
 
 use crate::lab::{
-    BIN, DAY, Frozen, Lab, assert_json, candidates, cut, four_bit, kinds, loose, model, names, old, old_below, overwrite,
-    settled,
+    BIN, DAY, Frozen, Lab, assert_json, candidates, cut, four_bit, kinds, loose, model, names, old,
+    old_below, overwrite, settled,
 };
 
 const WELL: [&str; 2] = ["acme/well-4bit", "acme/well-8bit"];
@@ -130,7 +130,10 @@ impl Ward {
         let row = table.stdout.lines().find(|line| line.contains(BROKEN)).expect("a row");
         assert!(row.contains(status), "{row}");
         let out = self.lab.run(["show", BROKEN]).expect_code(1);
-        assert!(out.stdout.contains(kind) || out.stdout.contains(problem["message"].as_str().expect("text")), "{out}");
+        assert!(
+            out.stdout.contains(kind) || out.stdout.contains(problem["message"].as_str().expect("text")),
+            "{out}"
+        );
         broken
     }
 }
@@ -421,14 +424,21 @@ fn a_safetensors_header_that_really_is_so_long_is_not_read() {
     let _ = ward.lab.run(["sync", "--fast"]).expect_code(1);
     assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
     let list = ward.lab.list();
-    assert!(kinds(model(&list, BROKEN)).contains(&"header_invalid".to_owned()), "{:?}", model(&list, BROKEN)["health"]);
+    assert!(
+        kinds(model(&list, BROKEN)).contains(&"header_invalid".to_owned()),
+        "{:?}",
+        model(&list, BROKEN)["health"]
+    );
 }
 
 #[test]
 fn offsets_that_cannot_be() {
-    for offsets in ["[-8,8]", "[8,0]", "[0,-1]", "[0,18446744073709551616]", "[0.5,16]", "[0]", "\"x\"", "[0,12]"] {
+    for offsets in
+        ["[-8,8]", "[8,0]", "[0,-1]", "[0,18446744073709551616]", "[0.5,16]", "[0]", "\"x\"", "[0,12]"]
+    {
         let ward = Ward::new();
-        let header = format!("{{\"a.weight\":{{\"dtype\":\"F32\",\"shape\":[2,2],\"data_offsets\":{offsets}}}}}");
+        let header =
+            format!("{{\"a.weight\":{{\"dtype\":\"F32\",\"shape\":[2,2],\"data_offsets\":{offsets}}}}}");
         let mut files = four_bit(3).files();
         replace(&mut files, "model.safetensors", safetensors(&header, 16));
         files.retain(|(path, _)| path != "model.safetensors.index.json");
@@ -452,7 +462,8 @@ fn tensors_that_overlap() {
 #[test]
 fn a_shape_whose_product_overflows() {
     let ward = Ward::new();
-    let header = "{\"a\":{\"dtype\":\"F32\",\"shape\":[4294967296,4294967296,4294967296],\"data_offsets\":[0,16]}}";
+    let header =
+        "{\"a\":{\"dtype\":\"F32\",\"shape\":[4294967296,4294967296,4294967296],\"data_offsets\":[0,16]}}";
     let mut files = four_bit(3).files();
     replace(&mut files, "model.safetensors", safetensors(header, 16));
     files.retain(|(path, _)| path != "model.safetensors.index.json");
@@ -475,7 +486,11 @@ fn check_outside(ward: &Ward, outside: &Path) -> Value {
     let broken = ward.check_model("link_outside_store", "damaged");
     // Its times of last access too: nothing opened it.
     frozen.assert_same(dir, "everything");
-    for args in [&["list", "--json"][..], &["show", BROKEN, "--json"], &["clean", "preview", "--models", "*", "--json"]] {
+    for args in [
+        &["list", "--json"][..],
+        &["show", BROKEN, "--json"],
+        &["clean", "preview", "--models", "*", "--json"],
+    ] {
         let out = ward.lab.run(args);
         assert!(!out.stdout.contains("TOP-SECRET") && !out.stderr.contains("TOP-SECRET"), "{out}");
     }
@@ -532,7 +547,10 @@ fn a_blob_that_is_itself_a_link_out_of_the_store() {
     frozen.assert_same(dir, "everything");
     assert_eq!(model(&list, BROKEN)["health"]["status"], "damaged");
     let found = kinds(model(&list, BROKEN));
-    assert!(found.iter().any(|kind| kind == "link_outside_store" || kind == "link_not_followed"), "{found:?}");
+    assert!(
+        found.iter().any(|kind| kind == "link_outside_store" || kind == "link_not_followed"),
+        "{found:?}"
+    );
 }
 
 #[test]
@@ -592,7 +610,8 @@ fn an_index_that_names_a_file_outside() {
         let ward = Ward::new();
         let secret = secret(&ward.lab);
         let mut files = four_bit(3).files();
-        let index = json!({"metadata": {}, "weight_map": {"a.weight": "model.safetensors", "b.weight": outside}});
+        let index =
+            json!({"metadata": {}, "weight_map": {"a.weight": "model.safetensors", "b.weight": outside}});
         replace(&mut files, "model.safetensors.index.json", index.to_string());
         let _ = ward.broken_of(&files);
         let frozen = Frozen::of(secret.parent().expect("a directory"));
@@ -609,7 +628,8 @@ fn a_listing_that_names_a_file_outside() {
     let snapshot = ward.broken();
     let tree = snapshot.repo().path().join(format!("trees/{}.json", snapshot.commit));
     let mut value: Value = serde_json::from_slice(&fs_err::read(&tree).expect("a tree")).expect("JSON");
-    value["files"]["../../../../../outside/secret.safetensors"] = json!({"size": 16, "blob_id": "ab".repeat(20)});
+    value["files"]["../../../../../outside/secret.safetensors"] =
+        json!({"size": 16, "blob_id": "ab".repeat(20)});
     fs_err::write(&tree, value.to_string()).expect("the tree");
     let dir = secret.parent().expect("a directory");
     let frozen = Frozen::of(dir);
@@ -702,7 +722,8 @@ fn unreadable_weights() {
 fn a_gguf_cut_short() {
     let whole = gguf_model(3, "tiny-Q4_0.gguf");
     let length = whole[0].1.len() as u64;
-    for (keep, wanted) in [(length - 40, "truncated_weights"), (300, "gguf_invalid"), (10, "gguf_invalid"), (0, "gguf_invalid")]
+    for (keep, wanted) in
+        [(length - 40, "truncated_weights"), (300, "gguf_invalid"), (10, "gguf_invalid"), (0, "gguf_invalid")]
     {
         let ward = Ward::new();
         let snapshot = ward.broken_of(&whole);
@@ -734,7 +755,9 @@ fn json_that_is_10_000_deep() {
     let _ = ward.check_model("header_invalid", "damaged");
 
     // In the other files that are read: whatever is said of it, nothing breaks.
-    for file in ["model.safetensors.index.json", "tokenizer_config.json", "adapter_config.json", "model_index.json"] {
+    for file in
+        ["model.safetensors.index.json", "tokenizer_config.json", "adapter_config.json", "model_index.json"]
+    {
         let ward = Ward::new();
         let mut files = four_bit(3).files();
         replace(&mut files, file, map.as_bytes());
@@ -817,7 +840,8 @@ fn a_shared_list_of_users_that_leads_outside() {
     let ward = Ward::shared();
     let secret = secret(&ward.lab);
     let payload = weights(&ward.broken());
-    fs_err::write(payload.with_extension("refs"), "../../../../outside/secret.safetensors\n").expect("the list");
+    fs_err::write(payload.with_extension("refs"), "../../../../outside/secret.safetensors\n")
+        .expect("the list");
     let dir = secret.parent().expect("a directory");
     let frozen = Frozen::of(dir);
     ward.lab.sync_any();
@@ -871,7 +895,10 @@ fn two_kinds_of_damage_are_two_problems() {
     fs_err::remove_file(weights(&snapshot)).expect("the blob goes");
     let list = ward.check();
     let found = kinds(model(&list, BROKEN));
-    assert!(found.contains(&"config_invalid".to_owned()) && found.contains(&"dangling_link".to_owned()), "{found:?}");
+    assert!(
+        found.contains(&"config_invalid".to_owned()) && found.contains(&"dangling_link".to_owned()),
+        "{found:?}"
+    );
 }
 
 #[test]

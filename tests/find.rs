@@ -71,7 +71,8 @@ fn check_every(strip: bool) {
             assert_eq!(found["group_size"], said["group_size"], "{quant:?}");
             assert_eq!(found["mode"], said["mode"], "{quant:?}");
             assert_eq!(found["method"], "mlx", "{quant:?}");
-            let others = said.as_object().expect("an object").values().filter(|value| value.is_object()).count();
+            let others =
+                said.as_object().expect("an object").values().filter(|value| value.is_object()).count();
             if others > 0 {
                 assert_eq!(found["overrides"], others, "{quant:?}");
             }
@@ -82,7 +83,11 @@ fn check_every(strip: bool) {
             assert!(found["bits"].is_null() && found["method"].is_null(), "{quant:?}: {found}");
         }
         assert_ne!(found["from_name"], true, "{quant:?}");
-        assert!(model["evidence"]["quantization.label"]["file"].is_string(), "{quant:?}: {}", model["evidence"]);
+        assert!(
+            model["evidence"]["quantization.label"]["file"].is_string(),
+            "{quant:?}: {}",
+            model["evidence"]
+        );
         let index = parsed(files, "model.safetensors.index.json");
         assert_eq!(model["parameter_count"], index["metadata"]["total_parameters"], "{quant:?}");
         for (field, key) in [
@@ -259,8 +264,12 @@ fn datasets_and_spaces_are_no_models() {
     let _ = lab.hub.space("acme/same").snapshot(&vec![text("app.py", "print(1)\n")]).with_ref("main");
     lab.sync();
     let list = lab.list();
-    let of_model: Vec<&Value> =
-        list["models"].as_array().expect("models").iter().filter(|model| model["model"] == "acme/same").collect();
+    let of_model: Vec<&Value> = list["models"]
+        .as_array()
+        .expect("models")
+        .iter()
+        .filter(|model| model["model"] == "acme/same")
+        .collect();
     assert_eq!(of_model.len(), 1, "{:?}", names(&list));
     assert_ne!(of_model[0]["source"]["repo_kind"], "dataset");
     for other in list["models"].as_array().expect("models") {
@@ -320,7 +329,8 @@ fn used_space_is_that_of_du_to_the_block() {
     folder.model("linked", &four_bit(4).files());
     let weights = folder.path("publisher/plain/model.safetensors");
     fs_err::hard_link(&weights, folder.path("linked/copy.safetensors")).expect("a hard link");
-    fs_err::hard_link(folder.path("linked/README.md"), lab.sandbox.root().join("elsewhere")).expect("a hard link");
+    fs_err::hard_link(folder.path("linked/README.md"), lab.sandbox.root().join("elsewhere"))
+        .expect("a hard link");
     let tensor = safetensors::Tensor::new("x.weight", safetensors::Dtype::BF16, &[4096, 4096]);
     folder.model("sparse", &vec![text("config.json", "{\"model_type\": \"llama\"}")]);
     safetensors::write_sparse(&folder.path("sparse/model.safetensors"), &[tensor], &[]);
@@ -354,7 +364,8 @@ fn reclaimable_bytes_of_shared_and_hard_linked_files() {
     // And an inode with two names when both go.
     folder.model("a", &wide.files());
     folder.model("b", &vec![text("config.json", "{\"model_type\": \"llama\"}")]);
-    fs_err::hard_link(folder.path("a/model.safetensors"), folder.path("b/model.safetensors")).expect("a link");
+    fs_err::hard_link(folder.path("a/model.safetensors"), folder.path("b/model.safetensors"))
+        .expect("a link");
     lab.sync_any();
     let list = lab.list();
     let bytes = |name: &str, field: &str| model(&list, name)["storage"][field].as_u64().expect("bytes");
@@ -364,10 +375,16 @@ fn reclaimable_bytes_of_shared_and_hard_linked_files() {
     }
     let single = lab.preview(&["--models", "acme/one"]);
     assert_eq!(single["total_reclaimable_bytes"], bytes("acme/one", "reclaimable_bytes"));
-    assert!(single["candidates"][0]["items"].as_array().expect("items").iter().all(|item| {
-        !payload.ends_with(item["path"].as_str().expect("a path"))
-    }));
-    let both = lab.preview(&["--models", "acme/one", "acme/two"])["total_reclaimable_bytes"].as_u64().expect("bytes");
+    assert!(
+        single["candidates"][0]["items"]
+            .as_array()
+            .expect("items")
+            .iter()
+            .all(|item| { !payload.ends_with(item["path"].as_str().expect("a path")) })
+    );
+    let both = lab.preview(&["--models", "acme/one", "acme/two"])["total_reclaimable_bytes"]
+        .as_u64()
+        .expect("bytes");
     let sum = bytes("acme/one", "reclaimable_bytes") + bytes("acme/two", "reclaimable_bytes");
     assert!(both >= sum + shared, "{both} of {sum} and {shared}");
     let both = lab.preview(&["--models", "a", "b"])["total_reclaimable_bytes"].as_u64().expect("bytes");
@@ -456,7 +473,11 @@ fn folders_of_every_shape() {
     for name in ["flat", "publisher/nested", "unknown", "flux"] {
         assert!(found.contains(name), "{name} is not in {found:?}");
     }
-    assert_eq!(found.iter().filter(|name| name.contains("flux")).count(), 1, "one pipeline is one model: {found:?}");
+    assert_eq!(
+        found.iter().filter(|name| name.contains("flux")).count(),
+        1,
+        "one pipeline is one model: {found:?}"
+    );
     let local: Vec<&Value> = list["models"]
         .as_array()
         .expect("models")
@@ -503,7 +524,9 @@ fn an_adapter_inside_and_a_fused_model() {
     let list = lab.list();
     let adapter = &model(&list, "base")["adapter"];
     assert!(adapter["found_inside"].to_string().contains("adapters"), "{adapter}");
-    assert!(["unknown", "fused"].contains(&model(&list, "merged")["adapter"]["kind"].as_str().expect("a kind")));
+    assert!(
+        ["unknown", "fused"].contains(&model(&list, "merged")["adapter"]["kind"].as_str().expect("a kind"))
+    );
     assert_eq!(model(&list, "merged")["source"]["base_model_relation"], "merge");
 }
 

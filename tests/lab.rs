@@ -82,8 +82,12 @@ impl Lab {
     /// The manifest's file of one model.
     #[track_caller]
     pub(crate) fn manifest_file(&self, model: &str) -> PathBuf {
-        let found: Vec<PathBuf> =
-            self.manifests().into_iter().filter(|(_, value)| value["model"] == model).map(|(path, _)| path).collect();
+        let found: Vec<PathBuf> = self
+            .manifests()
+            .into_iter()
+            .filter(|(_, value)| value["model"] == model)
+            .map(|(path, _)| path)
+            .collect();
         assert_eq!(found.len(), 1, "manifests of {model}: {found:?}");
         found.into_iter().next().expect("one")
     }

@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 use chrono::{DateTime, Utc};
 use mlxman_manifest::registry::{Row, StoreSurvey, Survey, SurveyedModel, store_record, unusable};
 use mlxman_manifest::{Manifest, Summary};
-use mlxman_store::{EntryKind, FileEntry, FoundModel, OwnerId, ProblemKind, Scan, Stat, Stray};
+use mlxman_store::{EntryKind, FoundModel, OwnerId, ProblemKind, Scan, Stat, Stray};
 
 use crate::facts::facts_of;
 use crate::filter::{Facts, FilterSet, near_misses};
@@ -227,19 +227,12 @@ fn users_of(scan: &Scan) -> HashMap<String, Vec<OwnerId>> {
     for model in &scan.models {
         for file in &model.files {
             users.entry(file.real.clone()).or_default().push(model.owner);
-            if let Some(path) = blob_link(model, file) {
+            if let Some((path, _)) = model.blob_link_of(file) {
                 users.entry(path).or_default().push(model.owner);
             }
         }
     }
     users
-}
-
-/// Where the repo's own entry for a shared blob lies: a link of its own, with users of its own.
-fn blob_link(model: &FoundModel, file: &FileEntry) -> Option<String> {
-    let blob = file.blob.as_ref()?;
-    blob.link.as_ref()?;
-    Some(format!("{}/blobs/{}", model.key.split('/').next().unwrap_or_default(), blob.name))
 }
 
 fn model_row(
@@ -256,24 +249,21 @@ fn model_row(
     let mut seen = HashSet::new();
     for file in &found.files {
         if let Some(link) = &file.link {
-            let path =
-                if found.key.is_empty() { file.path.clone() } else { format!("{}/{}", found.key, file.path) };
-            items.push(item(path, &link.stat, Some(link.target.clone())));
+            items.push(item(found.place_of(file), &link.stat, Some(link.target.clone())));
         }
-        let all_go =
-            |path: &str| users.get(path).is_some_and(|users| users.iter().all(|user| going.contains(user)));
-        let held = scan.held.contains(&file.real);
-        if let Some(path) = blob_link(found, file)
-            && !scan.held.contains(&path)
+        let all_go = |path: &str| {
+            !scan.is_held_elsewhere(path)
+                && users.get(path).is_some_and(|users| users.iter().all(|user| going.contains(user)))
+        };
+        if let Some((path, link)) = found.blob_link_of(file)
             && all_go(&path)
-            && let Some(link) = file.blob.as_ref().and_then(|blob| blob.link.as_ref())
             && seen.insert(path.clone())
         {
-            items.push(item(path, &link.stat, Some(link.target.clone())));
+            items.push(item(path, &link.stat, Some(link.target)));
         }
         // A link that leads elsewhere in the store does not own what it leads to.
         let owns = file.link.is_none() || file.blob.is_some();
-        if owns && !held && all_go(&file.real) && seen.insert(file.real.clone()) {
+        if owns && all_go(&file.real) && seen.insert(file.real.clone()) {
             items.push(item(file.real.clone(), &file.stat, None));
         }
     }

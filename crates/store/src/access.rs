@@ -6,10 +6,12 @@
 use std::ffi::{CStr, CString};
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 
-use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags};
 
 /// What an entry of a directory is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -104,17 +106,27 @@ impl Entry {
 #[derive(Debug)]
 pub struct DirHandle {
     fd: OwnedFd,
+    /// Whether somebody has begun to read it: the position in a directory belongs to its descriptor.
+    read: AtomicBool,
 }
 
 const DIR_FLAGS: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
 
+/// Room for the names of some hundred entries: most directories are read in one go.
+#[cfg(target_os = "linux")]
+const NAMES_BUFFER: usize = 16 << 10;
+
 impl DirHandle {
+    fn new(fd: OwnedFd) -> Self {
+        DirHandle { fd, read: AtomicBool::new(false) }
+    }
+
     /// Opens a store's root. Links on the way to it are the user's own and are followed.
     ///
     /// # Errors
     /// What the system says: not there, no directory, no permission.
     pub fn open_root(path: &Path) -> io::Result<Self> {
-        Ok(DirHandle { fd: rustix::fs::open(path, DIR_FLAGS, Mode::empty())? })
+        Ok(DirHandle::new(rustix::fs::open(path, DIR_FLAGS, Mode::empty())?))
     }
 
     /// Opens the directory `name` in this one; a link is an error.
@@ -122,7 +134,8 @@ impl DirHandle {
     /// # Errors
     /// What the system says.
     pub fn open_dir(&self, name: &CStr) -> io::Result<Self> {
-        Ok(DirHandle { fd: rustix::fs::openat(&self.fd, name, DIR_FLAGS | OFlags::NOFOLLOW, Mode::empty())? })
+        let flags = DIR_FLAGS | OFlags::NOFOLLOW;
+        Ok(DirHandle::new(rustix::fs::openat(&self.fd, name, flags, Mode::empty())?))
     }
 
     /// This directory's own stat.
@@ -147,19 +160,25 @@ impl DirHandle {
     /// # Errors
     /// When the directory cannot be read, or an entry cannot be stat'ed.
     pub fn for_each(&self, mut each: impl FnMut(Entry)) -> io::Result<()> {
-        for entry in Dir::read_from(&self.fd)? {
-            let entry = entry?;
-            let name = entry.file_name();
+        // The first to read takes this descriptor's own position; whoever comes later begins at one of its own.
+        let again;
+        let fd = if self.read.swap(true, Ordering::Relaxed) {
+            again = rustix::fs::openat(&self.fd, c".", DIR_FLAGS, Mode::empty())?;
+            again.as_fd()
+        } else {
+            self.fd.as_fd()
+        };
+        names(fd, |name| {
             if matches!(name.to_bytes(), b"." | b"..") {
-                continue;
+                return Ok(());
             }
             match self.stat_of(name) {
                 Ok(stat) => each(Entry { raw_name: name.to_owned(), stat }),
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                 Err(error) => return Err(error),
             }
-        }
-        Ok(())
+            Ok(())
+        })
     }
 
     /// Every entry but `.` and `..`, sorted by name. See [`DirHandle::for_each`].
@@ -178,10 +197,15 @@ impl DirHandle {
     /// # Errors
     /// What the system says; [`io::ErrorKind::InvalidData`] for a target that is not UTF-8.
     pub fn read_link(&self, name: &CStr) -> io::Result<String> {
-        let target = rustix::fs::readlinkat(&self.fd, name, Vec::with_capacity(128))?;
-        target
-            .into_string()
-            .map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "its target is not UTF-8"))
+        let not_utf8 = || io::Error::new(io::ErrorKind::InvalidData, "its target is not UTF-8");
+        let mut buffer = [MaybeUninit::uninit(); 512];
+        let (text, rest) = rustix::fs::readlinkat_raw(&self.fd, name, &mut buffer)?;
+        if rest.is_empty() {
+            // It may be longer than the buffer.
+            let target = rustix::fs::readlinkat(&self.fd, name, Vec::with_capacity(4096))?;
+            return target.into_string().map_err(|_| not_utf8());
+        }
+        std::str::from_utf8(text).map(str::to_owned).map_err(|_| not_utf8())
     }
 
     /// Opens the regular file `name` for reading; a link, a pipe or a device is an error. Where the system allows,
@@ -238,14 +262,34 @@ impl DirHandle {
     }
 }
 
+/// Calls `each` with the names in the directory `fd`, from its position on.
+#[cfg(target_os = "linux")]
+#[inline(never)] // The buffer is not to lie in the frames of a walk that goes down a tree.
+fn names(fd: BorrowedFd<'_>, mut each: impl FnMut(&CStr) -> io::Result<()>) -> io::Result<()> {
+    let mut buffer = [MaybeUninit::uninit(); NAMES_BUFFER];
+    let mut entries = rustix::fs::RawDir::new(fd, &mut buffer);
+    while let Some(entry) = entries.next() {
+        each(entry?.file_name())?;
+    }
+    Ok(())
+}
+
+#[cfg(not(target_os = "linux"))]
+fn names(fd: BorrowedFd<'_>, mut each: impl FnMut(&CStr) -> io::Result<()>) -> io::Result<()> {
+    for entry in rustix::fs::Dir::read_from(fd)? {
+        each(entry?.file_name())?;
+    }
+    Ok(())
+}
+
 impl AsFd for DirHandle {
-    fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
+    fn as_fd(&self) -> BorrowedFd<'_> {
         self.fd.as_fd()
     }
 }
 
 #[cfg(target_os = "linux")]
-fn open_without_atime(dir: std::os::fd::BorrowedFd<'_>, name: &CStr, flags: OFlags) -> io::Result<OwnedFd> {
+fn open_without_atime(dir: BorrowedFd<'_>, name: &CStr, flags: OFlags) -> io::Result<OwnedFd> {
     // Only a file's owner may ask for NOATIME.
     match rustix::fs::openat(dir, name, flags | OFlags::NOATIME, Mode::empty()) {
         Err(rustix::io::Errno::PERM) => Ok(rustix::fs::openat(dir, name, flags, Mode::empty())?),
@@ -254,6 +298,6 @@ fn open_without_atime(dir: std::os::fd::BorrowedFd<'_>, name: &CStr, flags: OFla
 }
 
 #[cfg(not(target_os = "linux"))]
-fn open_without_atime(dir: std::os::fd::BorrowedFd<'_>, name: &CStr, flags: OFlags) -> io::Result<OwnedFd> {
+fn open_without_atime(dir: BorrowedFd<'_>, name: &CStr, flags: OFlags) -> io::Result<OwnedFd> {
     Ok(rustix::fs::openat(dir, name, flags, Mode::empty())?)
 }

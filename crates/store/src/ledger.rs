@@ -14,7 +14,8 @@ pub type OwnerId = u32;
 pub(crate) enum Users {
     /// These owners.
     Some(Box<[OwnerId]>),
-    /// All owners of a repo, `from..to`: its directories and what goes with the last of them.
+    /// All owners in `from..to`: a single one, or all of a repo, for its directories and what goes with the last of
+    /// them.
     Range(OwnerId, OwnerId),
     /// Nothing that can be removed frees them: the store's own directories, what has names elsewhere too.
     Never,
@@ -22,13 +23,16 @@ pub(crate) enum Users {
 
 impl Users {
     pub(crate) fn one(owner: OwnerId) -> Self {
-        Users::Some(Box::new([owner]))
+        Users::Range(owner, owner + 1)
     }
 
     pub(crate) fn several(mut owners: Vec<OwnerId>) -> Self {
         owners.sort_unstable();
         owners.dedup();
-        Users::Some(owners.into_boxed_slice())
+        match owners.as_slice() {
+            [one] => Users::one(*one),
+            _ => Users::Some(owners.into_boxed_slice()),
+        }
     }
 
     fn ids(&self) -> Option<Vec<OwnerId>> {

@@ -13,31 +13,34 @@ pub fn is_safe_relative(path: &str) -> bool {
     !path.is_empty() && path.split('/').all(is_safe_component)
 }
 
-/// Resolves `target`, the text of a link that lies in directory `base` (relative to the store's root, `/` between
-/// components, empty for the root), by text alone. Gives the path relative to the store's root, or `None` where it
+/// Resolves `target`, the text of a link that lies in directory `base` (relative to the store's root, a single `/`
+/// between components, empty for the root), by text alone. Gives the path relative to the store's root, or `None` where it
 /// would leave the store. Absolute targets count as inside only below `root`.
 pub(crate) fn resolve(root: &str, base: &str, target: &str) -> Option<String> {
-    let mut parts: Vec<&str>;
+    let mut path = String::with_capacity(base.len() + target.len());
+    let push = |path: &mut String, part: &str| {
+        if !path.is_empty() {
+            path.push('/');
+        }
+        path.push_str(part);
+    };
     let rest = if let Some(absolute) = target.strip_prefix('/') {
         let root = root.strip_prefix('/')?;
-        let inside =
-            if root.is_empty() { absolute } else { absolute.strip_prefix(root)?.strip_prefix('/')? };
-        parts = Vec::new();
-        inside
+        if root.is_empty() { absolute } else { absolute.strip_prefix(root)?.strip_prefix('/')? }
     } else {
-        parts = base.split('/').filter(|part| !part.is_empty()).collect();
+        path.push_str(base);
         target
     };
     for part in rest.split('/') {
         match part {
             "" | "." => {}
-            ".." => {
-                parts.pop()?;
-            }
-            name => parts.push(name),
+            ".." if path.is_empty() => return None,
+            ".." => path.truncate(path.rfind('/').unwrap_or(0)),
+            name => push(&mut path, name),
         }
     }
-    (!parts.is_empty()).then(|| parts.join("/"))
+    path.shrink_to_fit();
+    (!path.is_empty()).then_some(path)
 }
 
 #[cfg(test)]

@@ -113,9 +113,29 @@ pub struct FoundModel {
     /// Files that belong to the model and are no part of it, such as those download records: relative to the store's
     /// root, with their stats.
     pub records: Vec<(String, Stat)>,
+    /// Whether it is a single file, which then has the same path in the store as in the model.
+    pub is_file: bool,
 }
 
 impl FoundModel {
+    /// Where the entry of a file of the model lies: relative to the store's root. For a file that a snapshot has by a
+    /// link, it is the link's place.
+    pub fn place_of(&self, file: &FileEntry) -> String {
+        match (self.is_file, self.key.is_empty()) {
+            (true, _) => self.key.clone(),
+            (false, true) => file.path.clone(),
+            (false, false) => format!("{}/{}", self.key, file.path),
+        }
+    }
+
+    /// Where the repo's own entry for a shared blob lies, which is a link: relative to the store's root.
+    pub fn blob_link_of(&self, file: &FileEntry) -> Option<(String, Link)> {
+        let blob = file.blob.as_ref()?;
+        let link = blob.link.as_deref()?;
+        let repo = self.key.split('/').next().unwrap_or_default();
+        Some((format!("{repo}/blobs/{}", blob.name), link.clone()))
+    }
+
     /// Apparent bytes of its files, each inode once.
     pub fn size_bytes(&self) -> u64 {
         self.unique_files().map(|file| file.stat.size).sum()
@@ -127,7 +147,7 @@ impl FoundModel {
     }
 
     fn unique_files(&self) -> impl Iterator<Item = &FileEntry> {
-        let mut seen = std::collections::HashSet::with_capacity(self.files.len());
+        let mut seen = HashSet::with_capacity(self.files.len());
         self.files.iter().filter(move |file| seen.insert((file.stat.dev, file.stat.ino)))
     }
 
@@ -209,11 +229,8 @@ pub struct Scan {
     pub strays: Vec<Stray>,
     /// Who uses which bytes.
     pub ledger: Ledger,
-    /// Files, relative to the root, that may have users whom this scan cannot name: shared blobs without a readable
-    /// list of users, or with one that names somebody unknown; blobs of a repo of which a snapshot could not be read.
-    /// Whoever of the known users goes, these stay.
-    pub held: HashSet<String>,
     root: DirHandle,
+    held_elsewhere: HashSet<String>,
 }
 
 impl Scan {
@@ -224,15 +241,22 @@ impl Scan {
         mut strays: Vec<Stray>,
         ledger: Ledger,
         root: DirHandle,
+        held_elsewhere: HashSet<String>,
     ) -> Self {
         models.sort_unstable_by(|a, b| a.key.cmp(&b.key));
         strays.sort_by(|a, b| (&a.problem.path, a.problem.kind).cmp(&(&b.problem.path, b.problem.kind)));
-        Scan { spec, filesystem, models, strays, ledger, held: HashSet::new(), root }
+        Scan { spec, filesystem, models, strays, ledger, root, held_elsewhere }
     }
 
     /// The open root, for reading below it without following links.
     pub fn root(&self) -> &DirHandle {
         &self.root
+    }
+
+    /// Whether the file at `path`, relative to the store's root, has users that this scan cannot name: a shared blob
+    /// without a readable `.refs`, or with a line in it that leads to something unreadable. It is never free to go.
+    pub fn is_held_elsewhere(&self, path: &str) -> bool {
+        self.held_elsewhere.contains(path)
     }
 
     /// A model's directory.

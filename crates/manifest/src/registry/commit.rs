@@ -2,22 +2,22 @@
 
 use std::collections::{BTreeMap, HashSet};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 use mlxman_store::{Problem, ProblemKind, StoreSpec};
-use rayon::prelude::*;
 use serde_json::Value;
 
 use super::index::{Entry, Index, Stamp, StoreProblem, StoreRecord, VERSION};
 use super::observe::State;
-use super::sync::{Change, Changed, Rest, SyncObserver, SyncOptions, SyncReport};
+use super::sync::{Change, Changed, Rest, SyncObserver, SyncOptions, SyncReport, for_all};
 use super::{Registry, RegistryError, StoreSurvey, Survey, SurveyedModel};
 use crate::record::Manifest;
 use crate::schema::Form;
 use crate::summary::Summary;
 
 /// A row for the report, and one for the index.
-type Written = (Option<Changed>, Option<Entry>);
+type Written = (Option<Changed>, Option<Arc<Entry>>);
 
 impl Registry {
     pub(super) fn commit(
@@ -27,7 +27,7 @@ impl Registry {
         options: &SyncOptions,
         observer: &dyn SyncObserver,
     ) -> Result<SyncReport, RegistryError> {
-        let Rest { stale, gone, across: hashed } = rest;
+        let Rest { stale, records: known_records, gone, across: hashed } = rest;
         if let Some(source) = hashed.save_error {
             return Err(RegistryError::Io {
                 doing: "keep the hashes in",
@@ -62,7 +62,7 @@ impl Registry {
                 .flat_map(|store| &store.models)
                 .all(|model| !matches!(model.state, State::Fresh(_)))
             && !user_speaks;
-        let up_to_date = nothing_new && !stale && self.same_records(&records);
+        let up_to_date = nothing_new && !stale && same_records(&records, &known_records);
         let writes = !options.dry_run && !up_to_date;
         let _lock = if writes { Some(self.lock(&|| observer.waiting())?) } else { None };
 
@@ -74,11 +74,9 @@ impl Registry {
             .zip(models)
             .flat_map(|(store, models)| models.into_iter().map(move |model| (store, model)))
             .collect();
-        let done: Vec<Result<Written, RegistryError>> = work
-            .into_par_iter()
-            .map(|(store, model)| self.write_one(&store.spec, model, options, writes))
-            .collect();
-        let mut entries: Vec<Entry> = Vec::new();
+        let done: Vec<Result<Written, RegistryError>> =
+            for_all(work, !nothing_new, |(store, model)| self.write_one(&store.spec, model, options, writes));
+        let mut entries: Vec<Arc<Entry>> = Vec::new();
         let mut failed = None;
         for one in done {
             match one {
@@ -92,11 +90,9 @@ impl Registry {
         for entry in gone {
             let (row, entry) = self.write_gone(entry, options, writes)?;
             report.models.push(named(row, &entry.summary, options));
-            entries.push(entry);
+            entries.push(Arc::new(entry));
         }
-        report
-            .models
-            .sort_by(|a, b| (a.model.to_lowercase(), &a.store).cmp(&(b.model.to_lowercase(), &b.store)));
+        report.models.sort_by_cached_key(|row| (row.model.to_lowercase(), row.store.clone()));
         // A wrong call changes nothing.
         if writes && !matches!(failed, Some(RegistryError::Override { .. })) {
             self.write_index(entries, records)?;
@@ -118,10 +114,10 @@ impl Registry {
         let fresh = match model.state {
             State::Unchanged(entry) => {
                 let changed = changed(&summary, self.path_of(&entry.file), Change::Unchanged, None);
-                return Ok((Some(named(changed, &summary, options)), Some(*entry)));
+                return Ok((Some(named(changed, &summary, options)), Some(entry)));
             }
             // What was not asked for is no row of the report.
-            State::Skipped(entry) => return Ok((None, entry.map(|entry| *entry))),
+            State::Skipped(entry) => return Ok((None, entry)),
             State::Fresh(fresh) => fresh,
         };
         // Put together anew under the lock: the user may have said something meanwhile.
@@ -146,7 +142,7 @@ impl Registry {
                     summary: summary.clone(),
                 };
                 let row = changed(&summary, path, Change::Invalid, Some(error.to_string()));
-                return Ok((Some(named(row, &summary, options)), Some(entry)));
+                return Ok((Some(named(row, &summary, options)), Some(Arc::new(entry))));
             }
         };
         let path = self.path_of(&file);
@@ -170,7 +166,8 @@ impl Registry {
             invalid: None,
             summary: summary.clone(),
         };
-        Ok((Some(named(changed(&summary, path, change, None), &summary, options)), Some(entry)))
+        let row = changed(&summary, path, change, None);
+        Ok((Some(named(row, &summary, options)), Some(Arc::new(entry))))
     }
 
     /// A model that is no longer in its store: its manifest says so, and keeps everything else.
@@ -206,22 +203,14 @@ impl Registry {
         Ok((changed(&entry.summary, path, Change::Gone, None), entry))
     }
 
-    fn same_records(&self, records: &BTreeMap<String, StoreRecord>) -> bool {
-        let index = Index::read(&self.home.join("index.json"));
-        let plain = |record: &StoreRecord| {
-            // Free space and times always differ; they are no reason to write.
-            (record.usage, record.problems.clone())
-        };
-        records.iter().all(|(id, record)| index.stores.get(id).is_some_and(|old| plain(old) == plain(record)))
-    }
-
     /// Writes the index: what this sync saw, and of other stores what was there.
     fn write_index(
         &self,
-        mut entries: Vec<Entry>,
+        entries: Vec<Arc<Entry>>,
         records: BTreeMap<String, StoreRecord>,
     ) -> Result<(), RegistryError> {
         let path = self.home.join("index.json");
+        let mut entries: Vec<Entry> = entries.into_iter().map(Arc::unwrap_or_clone).collect();
         let mine: HashSet<String> = entries.iter().map(|entry| entry.file.clone()).collect();
         let others = self.load(&[])?;
         entries.extend(others.entries.into_iter().filter(|entry| !mine.contains(&entry.file)));
@@ -233,6 +222,14 @@ impl Registry {
         let bytes = serde_json::to_vec(&index).map_err(|error| failed(error.into()))?;
         super::whole_file::write(&path, &bytes).map_err(failed)
     }
+}
+
+/// Whether the index says of the stores what was found now.
+fn same_records(now: &BTreeMap<String, StoreRecord>, known: &BTreeMap<String, StoreRecord>) -> bool {
+    // Free space and times always differ; they are no reason to write.
+    now.iter().all(|(id, record)| {
+        known.get(id).is_some_and(|old| old.usage == record.usage && old.problems == record.problems)
+    })
 }
 
 /// Says which of the names that were asked for a row answers to.

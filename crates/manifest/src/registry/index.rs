@@ -94,8 +94,12 @@ pub(super) struct Stamp {
 
 impl Stamp {
     pub(super) fn of(path: &Path) -> Option<Self> {
-        let meta = fs_err::symlink_metadata(path).ok().filter(|meta| meta.is_file())?;
-        Some(Stamp {
+        fs_err::symlink_metadata(path).ok().as_ref().and_then(Stamp::from_metadata)
+    }
+
+    /// From a file's own metadata; what is no regular file has none.
+    pub(super) fn from_metadata(meta: &std::fs::Metadata) -> Option<Self> {
+        meta.is_file().then(|| Stamp {
             ino: meta.ino(),
             size: meta.size(),
             mtime_ns: meta.mtime().saturating_mul(1_000_000_000).saturating_add(meta.mtime_nsec()),

@@ -155,11 +155,8 @@ impl Registry {
                 invalid: entry.invalid,
             })
             .collect();
-        rows.sort_by(|a, b| {
-            let key = |row: &Row| {
-                (row.summary.model.to_lowercase(), row.summary.store.clone(), row.summary.key.clone())
-            };
-            key(a).cmp(&key(b))
+        rows.sort_by_cached_key(|row| {
+            (row.summary.model.to_lowercase(), row.summary.store.clone(), row.summary.key.clone())
         });
         Ok(Contents { rows, stores: loaded.stores, unusable: loaded.unusable })
     }
@@ -397,7 +394,7 @@ fn stamps_in(dir: &Path) -> std::io::Result<Vec<(String, Stamp)>> {
         let Ok(name) = entry.file_name().into_string() else { continue };
         if name.ends_with(".manifest.json")
             && !name.starts_with('.')
-            && let Some(stamp) = Stamp::of(&entry.path())
+            && let Some(stamp) = entry.metadata().ok().as_ref().and_then(Stamp::from_metadata)
         {
             found.push((name, stamp));
         }

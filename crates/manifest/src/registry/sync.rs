@@ -14,7 +14,7 @@ use serde_json::Value;
 
 use super::across::{Across, Beside, adapters_beside, look_again, one_short_name_each, sources_by_commit};
 use super::hashes::{Hashes, Job, hash};
-use super::index::{Entry, StoreProblem};
+use super::index::{Entry, StoreProblem, StoreRecord};
 use super::observe::{Fresh, Looking, Observed, State, Work, assemble, look};
 use super::{Registry, RegistryError, StoreSurvey, Survey, SurveyedModel, compared, merge, names};
 use crate::catalog::Catalog;
@@ -186,14 +186,15 @@ impl Registry {
         observer: &dyn SyncObserver,
     ) -> Result<(Survey, Rest), RegistryError> {
         let loaded = self.load(specs)?;
-        let stale = loaded.stale;
-        let known: HashMap<(String, String), Entry> = {
-            let mut known = HashMap::with_capacity(loaded.entries.len());
-            for entry in loaded.entries {
-                known.insert((entry.summary.store.clone(), entry.summary.key.clone()), entry);
+        let mut known: HashMap<String, HashMap<String, Arc<Entry>>> = HashMap::new();
+        for entry in loaded.entries {
+            if !known.contains_key(&entry.summary.store) {
+                known.insert(entry.summary.store.clone(), HashMap::new());
             }
-            known
-        };
+            if let Some(of_store) = known.get_mut(&entry.summary.store) {
+                of_store.insert(entry.summary.key.clone(), Arc::new(entry));
+            }
+        }
         let known = Arc::new(known);
         let looking = Looking {
             known: Arc::clone(&known),
@@ -206,25 +207,21 @@ impl Registry {
         look_again(&mut observed, !options.fast);
         let hashed = self.look_across(&mut observed, options, observer);
 
-        let seen: HashSet<(String, String)> = observed
-            .iter()
-            .flatten()
-            .flat_map(|store| {
-                let id = store.scan.spec.id();
-                store.scan.models.iter().map(move |model| (id.clone(), model.key.clone()))
-            })
-            .collect();
-        let read: HashSet<String> = observed.iter().flatten().map(|store| store.scan.spec.id()).collect();
-        let gone: Vec<Entry> = known
-            .iter()
-            .filter(|((store, key), entry)| {
-                read.contains(store)
-                    && !seen.contains(&(store.clone(), key.clone()))
+        let mut seen: HashMap<String, HashSet<&str>> = HashMap::new();
+        for store in observed.iter().flatten() {
+            let keys = store.scan.models.iter().map(|model| model.key.as_str());
+            seen.entry(store.scan.spec.id()).or_default().extend(keys);
+        }
+        let mut gone: Vec<Entry> = Vec::new();
+        for (id, seen) in seen {
+            let known = known.get(&id).into_iter().flatten();
+            let lost = known.filter(|(key, entry)| {
+                !seen.contains(key.as_str())
                     && (options.only.is_empty()
                         || options.only.iter().any(|asked| entry.summary.answers_to(asked)))
-            })
-            .map(|(_, entry)| entry.clone())
-            .collect();
+            });
+            gone.extend(lost.map(|(_, entry)| Entry::clone(entry)));
+        }
 
         let mut stores = Vec::with_capacity(specs.len());
         for (spec, observed) in specs.iter().zip(observed) {
@@ -236,7 +233,7 @@ impl Registry {
                 Err(error) => StoreSurvey { spec: spec.clone(), scan: Err(error), models: Vec::new() },
             });
         }
-        let rest = Rest { stale, gone, across: hashed };
+        let rest = Rest { stale: loaded.stale, records: loaded.stores, gone, across: hashed };
         Ok((Survey { stores, unusable: loaded.unusable }, rest))
     }
 
@@ -249,62 +246,63 @@ impl Registry {
         options: &SyncOptions,
         hashed: &Across,
     ) -> Vec<SurveyedModel> {
+        let any_fresh = models.iter().any(|work| matches!(work, Work::Fresh { .. }));
         let work: Vec<_> = scan.models.iter().zip(models).collect();
-        let mut settled: Vec<SurveyedModel> = work
-            .into_par_iter()
-            .map(|(model, work)| match work {
-                Work::Unchanged(entry) => SurveyedModel {
-                    summary: entry.summary.clone(),
-                    invalid: None,
-                    state: State::Unchanged(entry),
-                },
-                Work::Skipped(entry) => SurveyedModel {
-                    summary: entry.as_ref().map(|entry| entry.summary.clone()).unwrap_or_else(|| Summary {
-                        model: model.name.clone(),
-                        store: scan.spec.id(),
-                        key: model.key.clone(),
-                        present: true,
-                        ..Summary::default()
-                    }),
-                    invalid: None,
-                    state: State::Skipped(entry),
-                },
-                Work::Fresh { fingerprint, weights, mut observation, before } => {
-                    for (record, file) in observation.files.iter_mut().zip(&model.files) {
-                        record.blake3 = hashed.hashes.get(&file.stat).map(str::to_owned);
-                    }
-                    let all_hashed = observation.files.iter().all(|file| file.blake3.is_some());
-                    let claimed = before.as_ref().and_then(|entry| entry.summary.repo_id.as_deref());
-                    let mut manifest = assemble(scan, model, *observation, catalog, claimed, options.now);
-                    if let Some((commit, repo_id, store)) =
-                        hashed.sources.get(&(scan.spec.id(), model.key.clone()))
-                    {
-                        manifest.source.repo_id = Some(repo_id.clone());
-                        manifest.source_id = Some(repo_id.clone());
-                        let evidence = Evidence::new(store.clone(), format!("the same commit {commit}"));
-                        manifest.evidence.insert("source.repo_id".to_owned(), evidence);
-                    }
-                    if let Some(beside) = hashed.adapters.get(&(scan.spec.id(), model.key.clone())) {
-                        note_adapters(&mut manifest, beside);
-                    }
-                    if let Some(comparison) = hashed.comparisons.get(&(scan.spec.id(), model.key.clone())) {
-                        compared(&mut manifest, comparison.clone());
-                    }
-                    SurveyedModel {
-                        summary: Summary::of(&manifest),
-                        invalid: None,
-                        state: State::Fresh(Box::new(Fresh {
-                            fingerprint,
-                            weights,
-                            hashed: all_hashed,
-                            manifest,
-                            before: before.map(|entry| *entry),
-                        })),
-                    }
+        let mut settled: Vec<SurveyedModel> = for_all(work, any_fresh, |(model, work)| match work {
+            Work::Unchanged(entry) => SurveyedModel {
+                summary: entry.summary.clone(),
+                invalid: None,
+                state: State::Unchanged(entry),
+            },
+            Work::Skipped(entry) => SurveyedModel {
+                summary: entry.as_ref().map(|entry| entry.summary.clone()).unwrap_or_else(|| Summary {
+                    model: model.name.clone(),
+                    store: scan.spec.id(),
+                    key: model.key.clone(),
+                    present: true,
+                    ..Summary::default()
+                }),
+                invalid: None,
+                state: State::Skipped(entry),
+            },
+            Work::Fresh { fingerprint, weights, mut observation, before } => {
+                for (record, file) in observation.files.iter_mut().zip(&model.files) {
+                    record.blake3 = hashed.hashes.get(&file.stat).map(str::to_owned);
                 }
-            })
-            .collect();
+                let all_hashed = observation.files.iter().all(|file| file.blake3.is_some());
+                let claimed = before.as_ref().and_then(|entry| entry.summary.repo_id.as_deref());
+                let mut manifest = assemble(scan, model, *observation, catalog, claimed, options.now);
+                if let Some((commit, repo_id, store)) =
+                    hashed.sources.get(&(scan.spec.id(), model.key.clone()))
+                {
+                    manifest.source.repo_id = Some(repo_id.clone());
+                    manifest.source_id = Some(repo_id.clone());
+                    let evidence = Evidence::new(store.clone(), format!("the same commit {commit}"));
+                    manifest.evidence.insert("source.repo_id".to_owned(), evidence);
+                }
+                if let Some(beside) = hashed.adapters.get(&(scan.spec.id(), model.key.clone())) {
+                    note_adapters(&mut manifest, beside);
+                }
+                if let Some(comparison) = hashed.comparisons.get(&(scan.spec.id(), model.key.clone())) {
+                    compared(&mut manifest, comparison.clone());
+                }
+                SurveyedModel {
+                    summary: Summary::of(&manifest),
+                    invalid: None,
+                    state: State::Fresh(Box::new(Fresh {
+                        fingerprint,
+                        weights,
+                        hashed: all_hashed,
+                        manifest,
+                        before,
+                    })),
+                }
+            }
+        });
         one_short_name_each(scan, &mut settled);
+        if !any_fresh {
+            return settled;
+        }
         // What the user said belongs to the summary too: a preview stands on it.
         settled.par_iter_mut().for_each(|model| {
             if let State::Fresh(fresh) = &model.state {
@@ -428,6 +426,8 @@ impl Registry {
 /// What is left to do, and to tell, once the stores were looked at.
 pub(super) struct Rest {
     pub(super) stale: bool,
+    /// What the index has of the stores.
+    pub(super) records: BTreeMap<String, StoreRecord>,
     pub(super) gone: Vec<Entry>,
     pub(super) across: Across,
 }
@@ -444,6 +444,19 @@ fn note_adapters(manifest: &mut Manifest, beside: &Beside) {
             "adapter.kind".to_owned(),
             Evidence::new(file, "an adapter of the same base lies beside the model"),
         );
+    }
+}
+
+/// Does the same to all of them, side by side where that is worth waking the threads.
+pub(super) fn for_all<T: Send, R: Send>(
+    items: Vec<T>,
+    side_by_side: bool,
+    work: impl Fn(T) -> R + Sync + Send,
+) -> Vec<R> {
+    if side_by_side {
+        items.into_par_iter().map(work).collect()
+    } else {
+        items.into_iter().map(work).collect()
     }
 }
 

@@ -4,6 +4,7 @@ use std::io::Read;
 
 use crate::access::{DirHandle, EntryKind, Stat};
 use crate::details::is_hex;
+use crate::ledger::{LedgerBuilder, Users};
 use crate::problem::{Problem, ProblemKind};
 
 /// A ref longer than this is none.
@@ -20,18 +21,29 @@ pub(super) struct Ref {
 }
 
 /// Reads all refs below `dir`. `dirs` gets the stats of the directories walked.
-pub(super) fn read(dir: &DirHandle, prefix: &str, refs: &mut Vec<Ref>, dirs: &mut Vec<Stat>, depth: u32) {
+pub(super) fn read(
+    dir: &DirHandle,
+    prefix: &str,
+    refs: &mut Vec<Ref>,
+    dirs: &mut Vec<Stat>,
+    book: &mut LedgerBuilder,
+    depth: u32,
+) {
     let Ok(entries) = dir.list() else { return };
     for entry in entries {
-        let Some(name) = entry.name() else { continue };
+        let Some(name) = entry.name() else {
+            super::count_all(dir, &entry, &Users::Never, book, &mut Vec::new());
+            continue;
+        };
         let name = format!("{prefix}{name}");
         match entry.stat.kind {
             EntryKind::Dir if depth < 8 => {
                 dirs.push(entry.stat);
                 if let Ok(below) = dir.open_dir(&entry.raw_name) {
-                    read(&below, &format!("{name}/"), refs, dirs, depth + 1);
+                    read(&below, &format!("{name}/"), refs, dirs, book, depth + 1);
                 }
             }
+            EntryKind::Dir => super::count_all(dir, &entry, &Users::Never, book, &mut Vec::new()),
             _ => refs.push(read_one(dir, &entry, name)),
         }
     }

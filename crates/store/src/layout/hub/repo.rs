@@ -4,11 +4,11 @@ use std::collections::{HashMap, HashSet};
 use std::ffi::CString;
 
 use super::super::certain_of;
-use super::snapshot::{Found, Place, RepoBlob, Walk, flattened, flattened_problem};
+use super::snapshot::{Blobs, Found, Place, RepoBlob, Walk, flattened, flattened_problem};
 use super::{Around, RepoScan, SharedUse, count_all, refs, repo_words};
 use crate::access::{DirHandle, Entry, EntryKind, Stat};
 use crate::details::is_hex;
-use crate::ledger::Users;
+use crate::ledger::{OwnerId, Users};
 use crate::problem::{Problem, ProblemKind};
 use crate::safe::resolve;
 use crate::scan::{FoundModel, RepoKind, RepoSnapshot, Stray, StrayItem};
@@ -39,19 +39,21 @@ pub(super) fn scan(around: &Around<'_>, entry: &Entry) -> RepoScan {
     let mut found = repo.snapshots(part("snapshots"), &blobs);
 
     let current = current_of(&found, &refs);
-    let mut users: HashMap<String, Vec<u32>> = HashMap::new();
-    let mut owner_of: HashMap<String, u32> = HashMap::new();
+    // Which blob which snapshot uses.
+    let mut users: Vec<(usize, OwnerId)> = Vec::with_capacity(blobs.len());
+    let mut owner_of: HashMap<String, OwnerId> = HashMap::new();
     for (index, (commit, stat, snapshot)) in found.drain(..).enumerate() {
         let owner = repo.scan.book.owner();
         owner_of.insert(commit.clone(), owner);
-        let Found { mut files, mut dirs, mut problems, own, uses, flattened } = snapshot;
+        let Found { mut files, mut dirs, mut problems, own, uses, flattened, mut foreign } = snapshot;
+        repo.scan.foreign.append(&mut foreign);
         problems.extend(flattened_problem(&flattened));
         for stat in own.iter().chain(dirs.iter().map(|(_, stat)| stat)) {
             repo.scan.book.add(stat, stat.allocated, Users::one(owner));
         }
-        for name in uses {
-            repo.shared_use(&blobs, &name, owner);
-            users.entry(name).or_default().push(owner);
+        for index in uses {
+            repo.shared_use(&blobs, index, Some(owner));
+            users.push((index, owner));
         }
         let key = format!("{top}/snapshots/{commit}");
         dirs.insert(0, (key.clone(), stat));
@@ -87,6 +89,7 @@ pub(super) fn scan(around: &Around<'_>, entry: &Entry) -> RepoScan {
             problems,
             download_records: None,
             records: Vec::new(),
+            is_file: false,
         });
     }
     for model in &repo.scan.models {
@@ -164,9 +167,9 @@ impl Repo<'_> {
         }
     }
 
-    fn blobs(&mut self, part: Option<&Entry>) -> (HashMap<String, RepoBlob>, Vec<Loose>) {
+    fn blobs(&mut self, part: Option<&Entry>) -> (Blobs, Vec<Loose>) {
         let Some((dir, entries)) = self.list(part) else { return Default::default() };
-        let mut blobs = HashMap::with_capacity(entries.len());
+        let mut blobs = Blobs::with_capacity(entries.len());
         let mut loose = Vec::new();
         for entry in entries {
             let Some(name) = entry.name().map(str::to_owned) else {
@@ -199,7 +202,7 @@ impl Repo<'_> {
                 Place::Here => certain_of(self.around.asks_extents, &dir, &entry),
                 _ => entry.stat.allocated,
             };
-            blobs.insert(name, RepoBlob { stat: entry.stat, certain, place });
+            blobs.push(name, RepoBlob { stat: entry.stat, certain, place });
         }
         (blobs, loose)
     }
@@ -224,7 +227,7 @@ impl Repo<'_> {
         self.structure.push(part.stat);
         let mut found = Vec::new();
         match self.dir.open_dir(&part.raw_name) {
-            Ok(dir) => refs::read(&dir, "", &mut found, &mut self.structure, 0),
+            Ok(dir) => refs::read(&dir, "", &mut found, &mut self.structure, &mut self.scan.book, 0),
             Err(error) => {
                 self.scan.strays.push(unreadable(&format!("{}/refs", self.top), self.id, &error));
             }
@@ -233,32 +236,27 @@ impl Repo<'_> {
     }
 
     fn trees(&mut self, part: Option<&Entry>) -> HashMap<String, Stat> {
-        let Some((_, entries)) = self.list(part) else { return HashMap::new() };
+        let Some((dir, entries)) = self.list(part) else { return HashMap::new() };
         let mut trees = HashMap::new();
         for entry in entries {
             match entry.name().and_then(|name| name.strip_suffix(".json")) {
                 Some(commit) if entry.stat.kind == EntryKind::File => {
                     trees.insert(commit.to_owned(), entry.stat);
                 }
-                _ => self.structure.push(entry.stat),
+                _ => count_all(&dir, &entry, &Users::Never, &mut self.scan.book, &mut Vec::new()),
             }
         }
         trees
     }
 
-    fn snapshots(
-        &mut self,
-        part: Option<&Entry>,
-        blobs: &HashMap<String, RepoBlob>,
-    ) -> Vec<(String, Stat, Found)> {
+    fn snapshots(&mut self, part: Option<&Entry>, blobs: &Blobs) -> Vec<(String, Stat, Found)> {
         let Some((dir, entries)) = self.list(part) else { return Vec::new() };
         let mut snapshots = Vec::new();
         for entry in entries {
             let path = format!("{}/snapshots/{}", self.top, entry.lossy_name());
             let commit = entry.name().filter(|name| is_hex(name, 40));
             let (Some(commit), EntryKind::Dir) = (commit, entry.stat.kind) else {
-                self.scan.unread |= entry.stat.kind == EntryKind::Dir;
-                self.scan.book.add(&entry.stat, entry.stat.allocated, Users::Never);
+                count_all(&dir, &entry, &Users::Never, &mut self.scan.book, &mut Vec::new());
                 self.scan.strays.push(Stray {
                     problem: Problem::new(
                         ProblemKind::UnsafeName,
@@ -290,7 +288,7 @@ impl Repo<'_> {
         snapshots
     }
 
-    fn book_refs(&mut self, refs: &[refs::Ref], owner_of: &HashMap<String, u32>) {
+    fn book_refs(&mut self, refs: &[refs::Ref], owner_of: &HashMap<String, OwnerId>) {
         for one in refs {
             let owner = one.commit.as_ref().and_then(|commit| owner_of.get(commit));
             if let Some(&owner) = owner {
@@ -317,40 +315,51 @@ impl Repo<'_> {
         }
     }
 
-    fn book_blobs(
-        &mut self,
-        blobs: &HashMap<String, RepoBlob>,
-        mut users: HashMap<String, Vec<u32>>,
-        loose: &mut Vec<Loose>,
-    ) {
-        // Where any part of the snapshots could not be read, nobody can tell which blobs are in use.
-        let all_seen = !self.scan.unread
-            && !self.scan.strays.iter().any(|stray| stray.problem.kind == ProblemKind::Unreadable)
-                && !self.scan.models.iter().flat_map(|model| &model.problems).any(|problem| {
-                    matches!(problem.kind, ProblemKind::Unreadable | ProblemKind::NameNotUtf8)
-                });
-        let mut names: Vec<&String> = blobs.keys().collect();
-        names.sort_unstable();
-        for name in names {
-            let blob = &blobs[name];
-            let users = match users.remove(name) {
-                _ if !all_seen => {
-                    self.scan.held.push(format!("{}/blobs/{name}", self.top));
-                    Users::Never
-                }
-                Some(owners) => Users::several(owners),
-                None => {
-                    let Ok(raw) = CString::new(name.as_str()) else { continue };
-                    loose.push(Loose { name: name.clone(), raw, stat: blob.stat });
-                    continue;
-                }
+    fn book_blobs(&mut self, blobs: &Blobs, mut users: Vec<(usize, OwnerId)>, loose: &mut Vec<Loose>) {
+        let all_seen = self.all_users_seen();
+        users.sort_unstable();
+        users.dedup();
+        let mut users = users.as_slice();
+        for index in 0..blobs.len() {
+            let (name, blob) = blobs.at(index);
+            let (owners, rest) = users.split_at(users.iter().take_while(|(used, _)| *used == index).count());
+            users = rest;
+            let wanted = !self.around.wanted.is_empty()
+                && self.around.wanted.contains(&format!("{}/blobs/{name}", self.top));
+            let users = if !all_seen || wanted {
+                // Somebody whom nobody can name may need it: it stays, whoever else goes.
+                self.scan.held.push(format!("{}/blobs/{name}", self.top));
+                self.shared_use(blobs, index, None);
+                Users::Never
+            } else if owners.is_empty() {
+                let Ok(raw) = CString::new(name) else { continue };
+                loose.push(Loose { name: name.to_owned(), raw, stat: blob.stat });
+                continue;
+            } else {
+                Users::several(owners.iter().map(|&(_, owner)| owner).collect())
             };
             self.scan.book.add(&blob.stat, blob.certain, users);
         }
     }
 
+    /// Whether every user of the repo's blobs is known: what could not be read, or was not followed, or stands among
+    /// the snapshots under another name, may use any of them.
+    fn all_users_seen(&self) -> bool {
+        let unseen = |kind: ProblemKind| {
+            matches!(
+                kind,
+                ProblemKind::Unreadable
+                    | ProblemKind::NameNotUtf8
+                    | ProblemKind::UnsafeName
+                    | ProblemKind::LinkNotFollowed
+            )
+        };
+        !self.scan.strays.iter().any(|stray| unseen(stray.problem.kind))
+            && !self.scan.models.iter().flat_map(|model| &model.problems).any(|problem| unseen(problem.kind))
+    }
+
     /// Partial downloads and orphan blobs.
-    fn partials(&mut self, blobs: &HashMap<String, RepoBlob>, loose: Vec<Loose>) {
+    fn partials(&mut self, blobs: &Blobs, loose: Vec<Loose>) {
         let locks = self.around.locks.and_then(|locks| {
             let name = CString::new(self.top).ok()?;
             locks.open_dir(&name).ok()
@@ -381,10 +390,11 @@ impl Repo<'_> {
             let path = format!("{}/blobs/{}", self.top, one.name);
             let owner = (!held).then(|| self.scan.book.owner());
             let certain = self.certain_of_loose(&one);
-            if let Some(owner) = owner {
-                self.shared_use(blobs, &one.name, owner);
+            let blob = blobs.get(&one.name);
+            if let (Some(owner), Some((index, _))) = (owner, blob) {
+                self.shared_use(blobs, index, Some(owner));
             }
-            let link_target = blobs.get(&one.name).and_then(|blob| match &blob.place {
+            let link_target = blob.and_then(|(_, blob)| match &blob.place {
                 Place::Here => None,
                 Place::Shared { target, .. } | Place::Broken { target, .. } => Some(target.clone()),
             });
@@ -398,8 +408,8 @@ impl Repo<'_> {
         }
     }
 
-    fn shared_use(&mut self, blobs: &HashMap<String, RepoBlob>, name: &str, owner: u32) {
-        if let Some(RepoBlob { place: Place::Shared { payload, .. }, .. }) = blobs.get(name) {
+    fn shared_use(&mut self, blobs: &Blobs, index: usize, owner: Option<OwnerId>) {
+        if let (name, RepoBlob { place: Place::Shared { payload, .. }, .. }) = blobs.at(index) {
             let blob = format!("{}/blobs/{name}", self.top);
             self.scan.shared_uses.push(SharedUse { payload: *payload, blob, owner });
         }
@@ -425,7 +435,8 @@ impl Repo<'_> {
         let owner = (!unread && !live).then(|| self.scan.book.owner());
         let left = self.scan.strays.iter().filter(|stray| stray.owner.is_some()).count();
         let message = match left {
-            0 => "the repo has no snapshot and no blobs: a download that never began, or was removed in part"
+            0 => "the repo has no snapshot and no blobs: what `hf download --local-dir` leaves beside the directory that \
+                  it fills, or a download that never began or was removed in part; nothing can be loaded from it"
                 .to_owned(),
             n => format!(
                 "the repo has no snapshot, and {n} blobs or partial files that nothing can find: \

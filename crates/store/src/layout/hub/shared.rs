@@ -41,6 +41,7 @@ impl SharedBlobs {
         entries: &[Entry],
         asks_extents: bool,
         strays: &mut Vec<Stray>,
+        book: &mut LedgerBuilder,
     ) -> Self {
         let mut this = SharedBlobs::default();
         let Some(top) = entries.iter().find(|entry| entry.name() == Some("blobs")) else { return this };
@@ -70,31 +71,42 @@ impl SharedBlobs {
             }
         };
         for group in groups {
+            let is_group = group.stat.kind == EntryKind::Dir;
+            let Some(name) = group.name().filter(|name| is_group && is_hex(name, 2)) else {
+                super::count_all(&dir, &group, &Users::Never, book, &mut Vec::new());
+                continue;
+            };
             this.others.push(group.stat);
-            let Some(name) = group.name().filter(|name| is_hex(name, 2)) else { continue };
             match dir.open_dir(&group.raw_name).and_then(|below| Ok((below.list()?, below))) {
-                Ok((files, below)) => this.read_group(&below, name, files, asks_extents),
+                Ok((files, below)) => this.read_group(&below, name, files, asks_extents, book),
                 Err(error) => unreadable(format!("blobs/{name}"), error),
             }
         }
         this
     }
 
-    fn read_group(&mut self, dir: &DirHandle, group: &str, files: Vec<Entry>, asks_extents: bool) {
+    fn read_group(
+        &mut self,
+        dir: &DirHandle,
+        group: &str,
+        files: Vec<Entry>,
+        asks_extents: bool,
+        book: &mut LedgerBuilder,
+    ) {
         let mut beside: HashMap<String, Vec<(String, Stat)>> = HashMap::new();
         let mut payloads = Vec::new();
         for file in files {
             let Some(name) = file.name() else {
-                self.others.push(file.stat);
+                super::count_all(dir, &file, &Users::Never, book, &mut Vec::new());
                 continue;
             };
             let path = format!("blobs/{group}/{name}");
             match name.split_once('.') {
                 None if file.stat.kind == EntryKind::File => payloads.push((path, file)),
-                Some((hash, "refs" | "lock")) => {
+                Some((hash, "refs" | "lock")) if file.stat.kind == EntryKind::File => {
                     beside.entry(format!("blobs/{group}/{hash}")).or_default().push((path, file.stat));
                 }
-                _ => self.others.push(file.stat),
+                _ => super::count_all(dir, &file, &Users::Never, book, &mut Vec::new()),
             }
         }
         for (path, file) in payloads {
@@ -121,12 +133,13 @@ impl SharedBlobs {
         &self.blobs[index]
     }
 
-    /// Once all repos are read: books each payload on its users, and tells of those that nobody uses. Gives the paths
-    /// of those that may have users whom nobody can name.
+    /// Once all repos are read: books each payload on its users, and tells of those that nobody uses. Gives the
+    /// payloads that have users which cannot be named.
     pub(super) fn settle(
         &self,
         root: &DirHandle,
         uses: &[SharedUse],
+        wanted: &HashSet<String>,
         book: &mut LedgerBuilder,
         strays: &mut Vec<Stray>,
     ) -> HashSet<String> {
@@ -150,13 +163,16 @@ impl SharedBlobs {
                     Users::Never
                 }
                 Some(lines) if lines.iter().any(|line| !accounted(root, line, &uses)) => Users::Never,
+                Some(_) if wanted.contains(&blob.path) || uses.iter().any(|one| one.owner.is_none()) => {
+                    Users::Never
+                }
                 Some(_) if uses.is_empty() => {
                     let owner = book.owner();
                     let message = "no repo in this store links to this shared blob";
                     strays.push(self.stray(blob, ProblemKind::OrphanBlob, message, Some(owner)));
                     Users::one(owner)
                 }
-                Some(_) => Users::several(uses.iter().map(|one| one.owner).collect()),
+                Some(_) => Users::several(uses.iter().filter_map(|one| one.owner).collect()),
             };
             if users == Users::Never {
                 held.insert(blob.path.clone());

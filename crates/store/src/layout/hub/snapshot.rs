@@ -1,6 +1,5 @@
 //! One snapshot: a directory of links to blobs.
 
-use std::collections::HashMap;
 use std::ffi::CString;
 use std::io::Read;
 
@@ -27,6 +26,38 @@ pub(super) enum Place {
     Broken { problem: ProblemKind, target: String },
 }
 
+/// A repo's blobs by name, sorted.
+#[derive(Default)]
+pub(super) struct Blobs(Vec<(String, RepoBlob)>);
+
+impl Blobs {
+    pub(super) fn with_capacity(capacity: usize) -> Self {
+        Blobs(Vec::with_capacity(capacity))
+    }
+
+    /// Adds one. They come in the order of their names, as a directory's listing does.
+    pub(super) fn push(&mut self, name: String, blob: RepoBlob) {
+        debug_assert!(self.0.last().is_none_or(|(last, _)| *last < name), "{name} is out of order");
+        self.0.push((name, blob));
+    }
+
+    /// The blob of that name, with its place among the blobs.
+    pub(super) fn get(&self, name: &str) -> Option<(usize, &RepoBlob)> {
+        let index = self.0.binary_search_by(|(own, _)| own.as_str().cmp(name)).ok()?;
+        Some((index, &self.0[index].1))
+    }
+
+    /// Name and blob at a place.
+    pub(super) fn at(&self, index: usize) -> (&str, &RepoBlob) {
+        let (name, blob) = &self.0[index];
+        (name, blob)
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.0.len()
+    }
+}
+
 /// What the walk of one snapshot collects.
 #[derive(Default)]
 pub(super) struct Found {
@@ -35,17 +66,19 @@ pub(super) struct Found {
     pub(super) problems: Vec<Problem>,
     /// The links and whatever else of the snapshot has a stat of its own, for the ledger.
     pub(super) own: Vec<Stat>,
-    /// Names of the repo's blobs that it uses.
-    pub(super) uses: Vec<String>,
+    /// The repo's blobs that it uses, by their places.
+    pub(super) uses: Vec<usize>,
     /// Files that hold the text of a link.
     pub(super) flattened: Vec<String>,
+    /// Files elsewhere in the store that links lead to.
+    pub(super) foreign: Vec<String>,
 }
 
 pub(super) struct Walk<'a> {
     pub(super) around: &'a Around<'a>,
     /// The repo's directory, relative to the store's root.
     pub(super) repo: &'a str,
-    pub(super) blobs: &'a HashMap<String, RepoBlob>,
+    pub(super) blobs: &'a Blobs,
     /// Whether the repo's blobs could be listed: if not, a blob that was not seen may be there all the same.
     pub(super) blobs_seen: bool,
 }
@@ -68,6 +101,9 @@ impl Walk<'_> {
             }
         };
         self.around.progress.step(entries.len() as u64);
+        found.files.reserve(entries.len());
+        found.own.reserve(entries.len());
+        found.uses.reserve(entries.len());
         for entry in entries {
             let Some(name) = entry.name() else {
                 found.own.push(entry.stat);
@@ -79,12 +115,13 @@ impl Walk<'_> {
                 continue;
             };
             let path = if inside.is_empty() { name.to_owned() } else { format!("{inside}/{name}") };
-            let real = format!("{place}/{name}");
+            let real = || format!("{place}/{name}");
             match entry.stat.kind {
                 EntryKind::Link => self.link(dir, &entry, path, place, found),
-                EntryKind::File => self.file(dir, &entry, path, real, place, found),
+                EntryKind::File => self.file(dir, &entry, path, real(), place, found),
                 EntryKind::Dir if depth < 32 => match dir.open_dir(&entry.raw_name) {
                     Ok(below) => {
+                        let real = real();
                         found.dirs.push((real.clone(), entry.stat));
                         self.walk(&below, &path, &real, found, depth + 1);
                     }
@@ -136,11 +173,9 @@ impl Walk<'_> {
         let blob_name = real
             .strip_prefix(self.repo)
             .and_then(|rest| rest.strip_prefix("/blobs/"))
-            .filter(|name| !name.contains('/'))
-            .map(str::to_owned);
+            .filter(|name| !name.contains('/'));
         if let Some(name) = blob_name {
-            let name = name.as_str();
-            let Some(blob) = self.blobs.get(name) else {
+            let Some((index, blob)) = self.blobs.get(name) else {
                 if !self.blobs_seen {
                     return problem(
                         ProblemKind::Unreadable,
@@ -153,6 +188,8 @@ impl Walk<'_> {
                     format!("its blob `{name}` is not there; download the model again to mend it"),
                 );
             };
+            found.uses.push(index);
+            let name = name.to_owned();
             let file = match &blob.place {
                 Place::Here => FileEntry {
                     path,
@@ -160,7 +197,7 @@ impl Walk<'_> {
                     stat: blob.stat,
                     certain: blob.certain,
                     link,
-                    blob: Some(Blob { name: name.to_owned(), shared: None, link: None }),
+                    blob: Some(Blob { name, shared: None, link: None }),
                 },
                 Place::Shared { target, payload } => {
                     let payload = self.around.shared.by_index(*payload);
@@ -171,7 +208,7 @@ impl Walk<'_> {
                         certain: payload.certain,
                         link,
                         blob: Some(Blob {
-                            name: name.to_owned(),
+                            name,
                             shared: Some(payload.path.clone()),
                             link: Some(Box::new(Link { target: target.clone(), stat: blob.stat })),
                         }),
@@ -188,17 +225,16 @@ impl Walk<'_> {
                             target.escape_debug()
                         ),
                     };
-                    found.uses.push(name.to_owned());
                     return problem(*kind, message);
                 }
             };
-            found.uses.push(name.to_owned());
             found.files.push(file);
             return;
         }
         // Elsewhere in the store: one hop, to a regular file.
         match self.stat_below(&real) {
             Ok(stat) if stat.kind == EntryKind::File => {
+                found.foreign.push(real.clone());
                 found.files.push(FileEntry { path, real, stat, certain: 0, link, blob: None });
             }
             Ok(_) => problem(

@@ -18,9 +18,18 @@ fn mixed() -> Lab {
     let eight = ModelSpec::new("qwen2").quant(Quant::Affine { bits: 8, group: 64 }).tags(&["chat", "mlx"]);
     let _ = lab.hub.repo("acme/qwen-8bit").snapshot(&eight.files()).with_ref("main");
     let _ = lab.hub.repo("acme/flux").snapshot(&mflux(3, &["flux", "image"])).with_ref("main");
-    let _ = lab.hub.repo("acme/mixed").snapshot(&four_bit(4).quant(Quant::Mixed { low: 4, high: 8 }).files()).with_ref("main");
-    let _ = lab.hub.repo("acme/big").snapshot(&ModelSpec::llama().hidden(512).quant(Quant::F32).files()).with_ref("main");
-    let _ = lab.hub.dataset("acme/data").snapshot(&vec![mlxman_testkit::text("a.csv", "1\n")]).with_ref("main");
+    let _ = lab
+        .hub
+        .repo("acme/mixed")
+        .snapshot(&four_bit(4).quant(Quant::Mixed { low: 4, high: 8 }).files())
+        .with_ref("main");
+    let _ = lab
+        .hub
+        .repo("acme/big")
+        .snapshot(&ModelSpec::llama().hidden(512).quant(Quant::F32).files())
+        .with_ref("main");
+    let _ =
+        lab.hub.dataset("acme/data").snapshot(&vec![mlxman_testkit::text("a.csv", "1\n")]).with_ref("main");
     let bytes = [5; 30_000];
     old(&llama.orphan(&bytes), 3 * DAY);
     old(&llama.partial(&sha256_hex(b"dead"), "0a0a0a0a", &bytes), 3 * DAY);
@@ -40,11 +49,16 @@ fn found(lab: &Lab, args: &[&str]) -> Vec<String> {
 #[test]
 fn filters_choose() {
     let lab = mixed();
-    let detached = names(&lab.list()).into_iter().find(|name| name.starts_with("acme/llama-4bit@")).expect("one");
+    let detached =
+        names(&lab.list()).into_iter().find(|name| name.starts_with("acme/llama-4bit@")).expect("one");
     assert_eq!(found(&lab, &["--tags", "flux"]), ["acme/flux"]);
     assert_eq!(found(&lab, &["--tags", "image", "chat"]), ["acme/flux", "acme/qwen-8bit"], "any of them");
     assert_eq!(found(&lab, &["--tags", "flux", "--quantization", "4bit"]), ["acme/flux"]);
-    assert_eq!(found(&lab, &["--tags", "flux", "--quantization", "8bit"]), [""; 0], "all kinds of filters must match");
+    assert_eq!(
+        found(&lab, &["--tags", "flux", "--quantization", "8bit"]),
+        [""; 0],
+        "all kinds of filters must match"
+    );
     assert_eq!(found(&lab, &["--quantization", "8bit", "mixed-4-8bit"]), ["acme/mixed", "acme/qwen-8bit"]);
     assert_eq!(found(&lab, &["--quantization", "mixed"]), ["acme/mixed"]);
     assert_eq!(found(&lab, &["--quantization", "f32"]), ["acme/big"]);
@@ -70,10 +84,29 @@ fn filters_choose() {
 fn sizes_are_read_as_people_write_them() {
     let lab = mixed();
     let size = model(&lab.list(), "acme/big")["storage"]["size_bytes"].as_u64().expect("bytes");
-    for (unit, bytes) in [("", 1.0), ("B", 1.0), ("KB", 1e3), ("kb", 1e3), ("KiB", 1024.0), (" MB", 1e6), ("MiB", 1048576.0), ("M", 1e6), ("GB", 1e9)] {
+    for (unit, bytes) in [
+        ("", 1.0),
+        ("B", 1.0),
+        ("KB", 1e3),
+        ("kb", 1e3),
+        ("KiB", 1024.0),
+        (" MB", 1e6),
+        ("MiB", 1048576.0),
+        ("M", 1e6),
+        ("GB", 1e9),
+    ] {
         let number = size as f64 / bytes;
-        for (op, factor, matches) in [(">", 0.9, true), (">", 1.1, false), ("<", 1.1, true), ("<", 0.9, false)] {
-            let expr = format!("size{op}{}{unit}", if unit.is_empty() || unit == "B" { (number * factor).round().to_string() } else { format!("{:.6}", number * factor) });
+        for (op, factor, matches) in
+            [(">", 0.9, true), (">", 1.1, false), ("<", 1.1, true), ("<", 0.9, false)]
+        {
+            let expr = format!(
+                "size{op}{}{unit}",
+                if unit.is_empty() || unit == "B" {
+                    (number * factor).round().to_string()
+                } else {
+                    format!("{:.6}", number * factor)
+                }
+            );
             let found = lab.json(["list", "--models", "acme/big", "--filter", &expr]);
             assert_eq!(names(&found).len() == 1, matches, "{expr} of {size}");
         }
@@ -112,7 +145,10 @@ fn a_filter_without_values_is_a_wrong_call_and_never_everything() {
     }
     for args in [["--models", ""], ["--tags", ""], ["--quantization", ""]] {
         let out = lab.run(["clean", "preview", "--json"].iter().chain(&args));
-        assert!(out.code() == 2 || candidates(&out.json()).is_empty(), "an empty word is not every model: {out}");
+        assert!(
+            out.code() == 2 || candidates(&out.json()).is_empty(),
+            "an empty word is not every model: {out}"
+        );
     }
 }
 
@@ -132,8 +168,12 @@ fn without_filters_only_what_is_safe_to_go() {
         assert_eq!(row["in_use"], false);
         assert!(row["reclaimable_bytes"].as_u64().is_some_and(|bytes| bytes > 0));
     }
-    let sum: u64 =
-        plan["candidates"].as_array().expect("rows").iter().filter_map(|row| row["reclaimable_bytes"].as_u64()).sum();
+    let sum: u64 = plan["candidates"]
+        .as_array()
+        .expect("rows")
+        .iter()
+        .filter_map(|row| row["reclaimable_bytes"].as_u64())
+        .sum();
     assert!(plan["total_reclaimable_bytes"].as_u64().is_some_and(|total| total >= sum));
     for name in names(&lab.list()).iter().filter(|name| !name.contains('@')) {
         assert!(!found.contains(name), "{name} has a ref");
@@ -162,9 +202,17 @@ fn a_pinned_model_is_never_a_candidate() {
     let plan = lab.preview(&[]);
     assert!(!candidates(&plan).contains(&detached));
     assert!(total(&plan) < before);
-    for args in [&["--models", "*"][..], &["--tags", "flux"], &["--filter", "pinned=true"], &["--models", "acme/flux"]] {
+    for args in [
+        &["--models", "*"][..],
+        &["--tags", "flux"],
+        &["--filter", "pinned=true"],
+        &["--models", "acme/flux"],
+    ] {
         let plan = lab.preview(args);
-        assert!(!candidates(&plan).contains("acme/flux") && !candidates(&plan).contains(&detached), "{args:?}");
+        assert!(
+            !candidates(&plan).contains("acme/flux") && !candidates(&plan).contains(&detached),
+            "{args:?}"
+        );
         assert!(!plan["candidates"].as_array().expect("rows").iter().any(|row| row["pinned"] == true));
         assert!(plan["kept"].to_string().contains("acme/flux"), "it is told that it was kept: {plan:#}");
     }
@@ -183,7 +231,8 @@ fn a_plan_in_a_file_is_the_one_that_is_printed() {
     for args in [&[][..], &["--models", "acme/*"]] {
         let out = lab.run(["clean", "preview", "--json", "--out", "plan.json"].iter().chain(args));
         let mut printed = out.json();
-        let mut written: Value = serde_json::from_slice(&fs_err::read(&path).expect("the plan")).expect("JSON");
+        let mut written: Value =
+            serde_json::from_slice(&fs_err::read(&path).expect("the plan")).expect("JSON");
         assert_valid(&lab, "plan", &printed);
         assert_valid(&lab, "plan", &written);
         let later = lab.preview(args);
@@ -205,7 +254,8 @@ fn a_plan_in_a_file_is_the_one_that_is_printed() {
 fn a_preview_sees_the_disk_as_it_is_now() {
     let lab = mixed();
     let detached = candidates(&lab.preview(&[])).into_iter().find(|name| name.contains('@')).expect("one");
-    let revision = model(&lab.list(), &detached)["source"]["revision"].as_str().expect("a revision").to_owned();
+    let revision =
+        model(&lab.list(), &detached)["source"]["revision"].as_str().expect("a revision").to_owned();
     // Somebody points a ref at it after the last sync.
     lab.hub.repo("acme/llama-4bit").add_ref("keep", &revision);
     assert!(!candidates(&lab.preview(&[])).iter().any(|name| name.contains('@')));
@@ -226,6 +276,11 @@ fn shared_payloads_come_back_with_their_last_user() {
     assert!(total(&["--models", "acme/two"]) < payload);
     assert!(total(&["--models", "acme/*"]) > payload);
     let rows = lab.preview(&["--models", "acme/*"]);
-    let sum: u64 = rows["candidates"].as_array().expect("rows").iter().filter_map(|row| row["reclaimable_bytes"].as_u64()).sum();
+    let sum: u64 = rows["candidates"]
+        .as_array()
+        .expect("rows")
+        .iter()
+        .filter_map(|row| row["reclaimable_bytes"].as_u64())
+        .sum();
     assert!(sum + payload <= total(&["--models", "acme/*"]), "rows tell what they free alone");
 }

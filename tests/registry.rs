@@ -126,8 +126,9 @@ fn eight_syncs_at_once() {
         let lab = filled(12);
         let undisturbed = filled(0);
         drop(undisturbed);
-        let mut children: Vec<_> =
-            (0..8).map(|number| lab.spawn(if number % 2 == 0 { &["sync", "--fast"] } else { &["sync"] })).collect();
+        let mut children: Vec<_> = (0..8)
+            .map(|number| lab.spawn(if number % 2 == 0 { &["sync", "--fast"] } else { &["sync"] }))
+            .collect();
         for child in &mut children {
             assert_eq!(child.wait().expect("it ends").code(), Some(0));
         }
@@ -153,7 +154,10 @@ fn two_syncs_and_a_users_words_at_once() {
     for round in 0..10 {
         // Something changes, so that the syncs have to write.
         let repo = lab.hub.repo("acme/m00-4bit");
-        repo.add_ref(&format!("r{round}"), &fs_err::read_to_string(repo.path().join("refs/main")).expect("a ref"));
+        repo.add_ref(
+            &format!("r{round}"),
+            &fs_err::read_to_string(repo.path().join("refs/main")).expect("a ref"),
+        );
         let tag = format!("round{round}");
         let mut children = [
             lab.spawn(&["sync", "--fast"]),
@@ -208,7 +212,8 @@ fn syncs_that_are_killed() {
 
 #[test]
 fn an_index_that_is_lost_or_garbage_is_made_again() {
-    let garbage: [Option<&[u8]>; 6] = [None, Some(b""), Some(b"{"), Some(b"garbage\0\xff"), Some(b"[]"), Some(b"{}")];
+    let garbage: [Option<&[u8]>; 6] =
+        [None, Some(b""), Some(b"{"), Some(b"garbage\0\xff"), Some(b"[]"), Some(b"{}")];
     for bytes in garbage {
         let lab = filled(3);
         lab.sync();
@@ -319,7 +324,8 @@ fn an_invalid_manifest_is_told_and_left_as_it_is() {
         let bad = match &content {
             None => "{ this is no JSON".to_owned(),
             Some((pointer, value)) => {
-                let mut document: Value = serde_json::from_slice(&fs_err::read(&file).expect("it")).expect("JSON");
+                let mut document: Value =
+                    serde_json::from_slice(&fs_err::read(&file).expect("it")).expect("JSON");
                 match document.pointer_mut(pointer) {
                     Some(place) => *place = value.clone(),
                     None => document[&pointer[1..]] = value.clone(),
@@ -407,11 +413,22 @@ fn an_override_sticks() {
     lab.sync();
     let name = "acme/m00-4bit";
     let _ = lab
-        .run(["sync", "--fast", name, "--override", "quantization.label=8bit", "--override", "adapter.allows_lora=true"])
+        .run([
+            "sync",
+            "--fast",
+            name,
+            "--override",
+            "quantization.label=8bit",
+            "--override",
+            "adapter.allows_lora=true",
+        ])
         .success();
     let repo = lab.hub.repo(name);
     for args in [&["sync", "--fast"][..], &["sync"]] {
-        repo.add_ref(args.last().expect("a word"), &fs_err::read_to_string(repo.path().join("refs/main")).expect("a ref"));
+        repo.add_ref(
+            args.last().expect("a word"),
+            &fs_err::read_to_string(repo.path().join("refs/main")).expect("a ref"),
+        );
         let _ = lab.run(args).success();
         let list = lab.list();
         assert_eq!(model(&list, name)["quantization"]["label"], "8bit");
@@ -420,7 +437,15 @@ fn an_override_sticks() {
         assert_eq!(names(&lab.json(["list", "--quantization", "8bit"])).len(), 1);
     }
     assert_all_valid(&lab);
-    for bad in ["", "=x", "quantization.label", "quantization.bits=four", "no.such.field=1", "health.status=splendid", "a..b=1"] {
+    for bad in [
+        "",
+        "=x",
+        "quantization.label",
+        "quantization.bits=four",
+        "no.such.field=1",
+        "health.status=splendid",
+        "a..b=1",
+    ] {
         let before = Frozen::of(&lab.sandbox.mlxman_home());
         let _ = lab.run(["sync", "--fast", name, "--override", bad]).expect_code(2);
         let changed = written_since(&lab.sandbox.mlxman_home(), &before);
@@ -495,7 +520,10 @@ fn a_changed_weight_is_hashed_again_and_no_other() {
     assert_eq!(fast["model-00002-of-00002.safetensors"], before["model-00002-of-00002.safetensors"]);
     let out = lab.json(["sync"]);
     let after = hashes(model(&lab.list(), "m"));
-    assert_eq!(after["model-00001-of-00002.safetensors"].as_deref(), Some(blake3::hash(&bytes).to_hex().as_str()));
+    assert_eq!(
+        after["model-00001-of-00002.safetensors"].as_deref(),
+        Some(blake3::hash(&bytes).to_hex().as_str())
+    );
     assert_eq!(after["model-00002-of-00002.safetensors"], before["model-00002-of-00002.safetensors"]);
     let text = out.to_string();
     assert!(text.contains("\"hashed") || text.contains("hashed_bytes"), "what was hashed is told: {text}");

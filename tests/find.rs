@@ -125,7 +125,7 @@ fn shapes_prove_the_quantization_where_the_config_is_silent() {
 #[test]
 fn a_name_alone_is_marked_so() {
     let lab = Lab::new();
-    let _ = lab.hub.repo("acme/Something-4bit").snapshot(&vec![text("README.md", "# x\n")]).with_ref("main");
+    let _ = lab.hub.repo("acme/Something-4bit").snapshot(&[text("README.md", "# x\n")]).with_ref("main");
     lab.sync_any();
     let list = lab.list();
     let found = &model(&list, "acme/Something-4bit")["quantization"];
@@ -261,7 +261,7 @@ fn datasets_and_spaces_are_no_models() {
     let _ = lab.hub.repo("acme/same").snapshot(&four_bit(1).files()).with_ref("main");
     let files = vec![text("README.md", "# data\n"), text("data.csv", "a,b\n1,2\n")];
     let _ = lab.hub.dataset("acme/same").snapshot(&files).with_ref("main");
-    let _ = lab.hub.space("acme/same").snapshot(&vec![text("app.py", "print(1)\n")]).with_ref("main");
+    let _ = lab.hub.space("acme/same").snapshot(&[text("app.py", "print(1)\n")]).with_ref("main");
     lab.sync();
     let list = lab.list();
     let of_model: Vec<&Value> = list["models"]
@@ -321,7 +321,7 @@ fn used_space_is_that_of_du_to_the_block() {
         let _ = repo.snapshot(&four_bit(number + 10).shards(2).files()).with_ref("main");
         let _ = hub.repo("acme/two").snapshot(&four_bit(number).files()).with_ref("main");
         repo.partial(&"cd".repeat(32), "0a0b0c0d", &[1; 9000]);
-        let _ = hub.dataset("acme/data").snapshot(&vec![text("a.csv", "1\n")]).with_ref("main");
+        let _ = hub.dataset("acme/data").snapshot(&[text("a.csv", "1\n")]).with_ref("main");
         fs_err::write(hub.root().join("version.txt"), "1").expect("a file");
     }
     // Holes, hard links within and to the outside, odd files, links, an empty directory.
@@ -332,7 +332,7 @@ fn used_space_is_that_of_du_to_the_block() {
     fs_err::hard_link(folder.path("linked/README.md"), lab.sandbox.root().join("elsewhere"))
         .expect("a hard link");
     let tensor = safetensors::Tensor::new("x.weight", safetensors::Dtype::BF16, &[4096, 4096]);
-    folder.model("sparse", &vec![text("config.json", "{\"model_type\": \"llama\"}")]);
+    folder.model("sparse", &[text("config.json", "{\"model_type\": \"llama\"}")]);
     safetensors::write_sparse(&folder.path("sparse/model.safetensors"), &[tensor], &[]);
     assert!(folder.path("sparse/model.safetensors").metadata().expect("it is there").blocks() < 100);
     fs_err::create_dir_all(folder.path("empty/deeper")).expect("a directory");
@@ -363,7 +363,7 @@ fn reclaimable_bytes_of_shared_and_hard_linked_files() {
     let shared = payload.metadata().expect("the payload").blocks() * 512;
     // And an inode with two names when both go.
     folder.model("a", &wide.files());
-    folder.model("b", &vec![text("config.json", "{\"model_type\": \"llama\"}")]);
+    folder.model("b", &[text("config.json", "{\"model_type\": \"llama\"}")]);
     fs_err::hard_link(folder.path("a/model.safetensors"), folder.path("b/model.safetensors"))
         .expect("a link");
     lab.sync_any();
@@ -518,7 +518,7 @@ fn an_adapter_inside_and_a_fused_model() {
     let base = ModelSpec::llama().seed(1);
     folder.model("base", &base.files());
     write_files(&folder.path("base/adapters"), &mlx_adapter(&base, "acme/base"));
-    let merged = base.clone().base_model("acme/base").relation("merge").seed(2);
+    let merged = base.base_model("acme/base").relation("merge").seed(2);
     folder.model("merged", &merged.files());
     lab.sync();
     let list = lab.list();
@@ -535,7 +535,7 @@ fn a_fused_model_that_equals_its_base_is_seen() {
     let lab = Lab::new();
     let base = ModelSpec::llama().seed(1);
     let _ = lab.hub.repo("acme/base").snapshot(&base.files()).with_ref("main");
-    let same = base.clone().base_model("acme/base").relation("finetune");
+    let same = base.base_model("acme/base").relation("finetune");
     let _ = lab.hub.repo("acme/same").snapshot(&same.files()).with_ref("main");
     // Other weights throughout.
     let _ = lab.hub.repo("acme/other").snapshot(&same.seed(2).files()).with_ref("main");

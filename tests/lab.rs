@@ -305,22 +305,22 @@ pub(crate) fn cut(path: &Path, length: u64) {
 #[track_caller]
 pub(crate) fn assert_json(now: &Value, before: &Value, what: &str) {
     let mut found = Vec::new();
-    differences(String::new(), now, before, &mut found);
+    differences("", now, before, &mut found);
     assert!(found.is_empty(), "{what} is not what it was:\n{}", found.join("\n"));
 }
 
-fn differences(at: String, now: &Value, before: &Value, found: &mut Vec<String>) {
+fn differences(at: &str, now: &Value, before: &Value, found: &mut Vec<String>) {
     match (now, before) {
         (Value::Object(now), Value::Object(before)) => {
             let keys: BTreeSet<&String> = now.keys().chain(before.keys()).collect();
             for key in keys {
                 let of = |map: &serde_json::Map<String, Value>| map.get(key).cloned().unwrap_or_default();
-                differences(format!("{at}.{key}"), &of(now), &of(before), found);
+                differences(&format!("{at}.{key}"), &of(now), &of(before), found);
             }
         }
         (Value::Array(now), Value::Array(before)) if now.len() == before.len() => {
             for (index, (now, before)) in now.iter().zip(before).enumerate() {
-                differences(format!("{at}[{index}]"), now, before, found);
+                differences(&format!("{at}[{index}]"), now, before, found);
             }
         }
         _ if now == before => {}

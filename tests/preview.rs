@@ -28,8 +28,7 @@ fn mixed() -> Lab {
         .repo("acme/big")
         .snapshot(&ModelSpec::llama().hidden(512).quant(Quant::F32).files())
         .with_ref("main");
-    let _ =
-        lab.hub.dataset("acme/data").snapshot(&vec![mlxman_testkit::text("a.csv", "1\n")]).with_ref("main");
+    let _ = lab.hub.dataset("acme/data").snapshot(&[mlxman_testkit::text("a.csv", "1\n")]).with_ref("main");
     let bytes = [5; 30_000];
     old(&llama.orphan(&bytes), 3 * DAY);
     old(&llama.partial(&sha256_hex(b"dead"), "0a0a0a0a", &bytes), 3 * DAY);

@@ -124,8 +124,6 @@ fn a_dry_run_writes_nothing_at_all() {
 fn eight_syncs_at_once() {
     for _ in 0..3 {
         let lab = filled(12);
-        let undisturbed = filled(0);
-        drop(undisturbed);
         let mut children: Vec<_> = (0..8)
             .map(|number| lab.spawn(if number % 2 == 0 { &["sync", "--fast"] } else { &["sync"] }))
             .collect();

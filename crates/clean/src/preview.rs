@@ -12,6 +12,8 @@ use crate::filter::{Facts, FilterSet, near_misses};
 use crate::items::{Going, Items, items_of};
 use crate::plan::{Candidate, Keep, Kept, PLAN_VERSION, Plan, PlanStore, Rule};
 
+const PINNED: &str = "it is pinned; `mlxman unpin` lets it go";
+
 /// What a preview is asked.
 #[derive(Debug, Clone, Copy)]
 pub struct Asked<'a> {
@@ -51,8 +53,22 @@ pub fn preview(survey: &Survey, asked: Asked<'_>) -> Plan {
         return plan;
     }
     for row in asked.gone {
-        if asked.filters.matches(&facts_of(&row.summary), asked.now) {
-            plan.candidates.push(gone(&row.summary));
+        if !asked.filters.matches(&facts_of(&row.summary), asked.now) {
+            continue;
+        }
+        // A record holds what the user said, which a pin keeps as well.
+        let kept = match &row.invalid {
+            Some(why) => Some((Keep::ManifestInvalid, format!("what you said of it is not known: {why}"))),
+            None => row.summary.pinned.then(|| (Keep::Pinned, PINNED.to_owned())),
+        };
+        match kept {
+            Some((rule, reason)) => plan.kept.push(Kept {
+                model: row.summary.model.clone(),
+                store: row.summary.store.clone(),
+                rule,
+                reason,
+            }),
+            None => plan.candidates.push(gone(&row.summary)),
         }
     }
     if plan.candidates.is_empty() && plan.kept.is_empty() {
@@ -188,7 +204,7 @@ fn safe_to_go(found: &FoundModel, scan: &Scan) -> Option<(Rule, String)> {
 /// Why a model is kept although it was chosen.
 fn keep(found: &FoundModel, known: &SurveyedModel, scan: &Scan, rule: Rule) -> Option<(Keep, String)> {
     if known.summary.pinned {
-        return Some((Keep::Pinned, "it is pinned; `mlxman unpin` lets it go".to_owned()));
+        return Some((Keep::Pinned, PINNED.to_owned()));
     }
     if let Some(why) = &known.invalid {
         return Some((Keep::ManifestInvalid, format!("what you said of it is not known: {why}")));

@@ -82,7 +82,8 @@ impl List<'_> {
     }
 
     /// An item of these rows: it goes with the last of them.
-    fn push_for(&mut self, mut rows: Vec<usize>, item: Item) {
+    fn push_for(&mut self, rows: &[usize], item: Item) {
+        let mut rows = rows.to_vec();
         rows.sort_unstable();
         rows.dedup();
         match rows.as_slice() {
@@ -112,13 +113,13 @@ impl List<'_> {
             if let Some((path, link)) = found.blob_link_of(file)
                 && let Some(rows) = self.rows_of(&path)
             {
-                self.push_for(rows, item(path, &link.stat, Some(link.target)));
+                self.push_for(&rows, item(path, &link.stat, Some(link.target)));
             }
             // A link that leads elsewhere in the store does not own what it leads to.
             if (file.link.is_none() || file.blob.is_some())
                 && let Some(rows) = self.rows_of(&file.real)
             {
-                self.payload(rows, item(file.real.clone(), &file.stat, None));
+                self.payload(&rows, item(file.real.clone(), &file.stat, None));
             }
         }
         for record in &found.records {
@@ -139,11 +140,11 @@ impl List<'_> {
     }
 
     /// A file with what lies beside it and goes with it.
-    fn payload(&mut self, rows: Vec<usize>, file: Item) {
+    fn payload(&mut self, rows: &[usize], file: Item) {
         let beside: Vec<Item> = self.scan.beside(&file.path).iter().map(of).collect();
-        self.push_for(rows.clone(), file);
+        self.push_for(rows, file);
         for item in beside {
-            self.push_for(rows.clone(), item);
+            self.push_for(rows, item);
         }
     }
 
@@ -154,7 +155,7 @@ impl List<'_> {
         if let Some(payload) = &stray.payload
             && let Some(rows) = self.rows_of(&payload.path)
         {
-            self.payload(rows, of(payload));
+            self.payload(&rows, of(payload));
         }
     }
 
@@ -165,7 +166,7 @@ impl List<'_> {
                 group.owners.clone().map(|owner| self.row_of.get(&owner).copied()).collect();
             let Some(rows) = rows.filter(|rows| !rows.is_empty()) else { continue };
             for one in self.scan.skeleton(group) {
-                self.push_for(rows.clone(), of(&one));
+                self.push_for(&rows, of(&one));
             }
         }
     }

@@ -534,7 +534,7 @@ impl<'a> Walk<'a> {
                     }
                 }
             } else if partial(&&entry) {
-                self.partial(dir, &entry, real, locked, model, found);
+                self.partial(dir, &entry, &real, locked, model, found);
             } else {
                 found.book.add(&entry.stat, entry.stat.allocated, Users::one(model.owner));
                 model.records.push(StrayItem { path: real, stat: entry.stat, link_target: None });
@@ -547,7 +547,7 @@ impl<'a> Walk<'a> {
         &self,
         dir: &DirHandle,
         entry: &Entry,
-        real: String,
+        real: &str,
         locked: Held,
         model: &mut FoundModel,
         found: &mut Found,
@@ -573,11 +573,11 @@ impl<'a> Walk<'a> {
         };
         model.keeps_dirs |= owner.is_none();
         found.book.add(&entry.stat, self.certain(dir, entry), users);
-        let item = StrayItem { path: real.clone(), stat: entry.stat, link_target: None };
+        let item = StrayItem { path: real.to_owned(), stat: entry.stat, link_target: None };
         if owner.is_some() {
             model.records.push(item.clone());
         }
-        let problem = Problem::new(kind, Some(&real), message);
+        let problem = Problem::new(kind, Some(real), message);
         found.strays.push(Stray { problem, repo_id: None, owner, items: vec![item], payload: None });
     }
 }

@@ -93,10 +93,10 @@ fn count_below(
     };
     match stat.kind {
         EntryKind::Unknown => {
-            unread("the system does not say what this is; check its permissions".to_owned())
+            unread("the system does not say what this is; check its permissions".to_owned());
         }
         EntryKind::Dir if depth >= DEEPEST => {
-            unread(format!("it is nested deeper than {DEEPEST} directories"))
+            unread(format!("it is nested deeper than {DEEPEST} directories"));
         }
         EntryKind::Dir => match dir.open_dir(&entry.raw_name).and_then(|below| Ok((below.list()?, below))) {
             Ok((entries, below)) => {

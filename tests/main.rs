@@ -1,4 +1,5 @@
 //! End to end: the program as a user runs it, on stores that the testkit makes. Nothing here looks inside mlxman.
 
 mod damage;
+mod find;
 mod lab;

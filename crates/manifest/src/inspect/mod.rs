@@ -7,6 +7,7 @@ mod architecture;
 mod health;
 mod quantization;
 mod tensors;
+mod widths;
 
 use std::collections::BTreeMap;
 

@@ -3,7 +3,8 @@
 //! MLX stores a quantized matrix of `out x in` weights as `weight` (U32, `out x in*bits/32`), `scales`
 //! (`out x in/group`) and, in the affine mode, `biases`. So `32 * columns(weight) / columns(scales)` is
 //! `bits * group`; the mode follows from the scales' type. Where the product leaves more than one pair, the width of
-//! the hidden state, read from a norm's weight, or the configuration's claim decides.
+//! what the matrix reads decides, as other tensors show it ([`Widths`]); where they do not, the configuration's claim.
+//! A matrix that neither settles leaves the numbers that depend on it unsaid.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -12,6 +13,7 @@ use serde_json::Value;
 
 use super::Subject;
 use super::tensors::{WeightFile, all};
+use super::widths::Widths;
 use crate::formats::safetensors::{Dtype, TensorInfo};
 use crate::record::Quantization;
 
@@ -223,6 +225,25 @@ fn label_of(parts: impl IntoIterator<Item = String>) -> Option<String> {
     }
 }
 
+/// What is quantized in one way.
+#[derive(Default)]
+struct Extent {
+    layers: u64,
+    elements: u64,
+    /// Of the packed weights.
+    bytes: u64,
+}
+
+/// What is quantized in a way that neither shapes nor the configuration settle.
+#[derive(Default)]
+struct Unsettled {
+    /// Routers left out.
+    layers: u64,
+    bytes: u64,
+    /// Whether the number of weights somewhere is not known.
+    elements: bool,
+}
+
 struct Sums {
     parameters: u64,
     bytes: u64,
@@ -247,7 +268,7 @@ fn from_tensors(subject: &mut Subject<'_>, files: &[&WeightFile]) -> Found {
         };
         modules.entry((file.component(), module)).or_default().insert(part, tensor);
     }
-    let hidden = hidden_size(subject, files);
+    let widths = Widths::new(files, subject.config.as_ref());
     // mflux writes what it quantized to, in text.
     let level = subject.tensors_metadata(files, "quantization_level").and_then(|(file, level)| {
         let bits = level.parse::<u64>().ok().filter(|bits| BITS.contains(bits))?;
@@ -262,18 +283,19 @@ fn from_tensors(subject: &mut Subject<'_>, files: &[&WeightFile]) -> Found {
         scale_dtypes: BTreeMap::new(),
         quantized: false,
     };
-    let mut schemes: BTreeMap<Scheme, (u64, u64)> = BTreeMap::new();
+    let mut schemes: BTreeMap<Scheme, Extent> = BTreeMap::new();
     let mut labels: Vec<String> = Vec::new();
     let mut contradictions: Vec<String> = Vec::new();
-    let mut unsettled = 0u64;
+    let mut unsettled = Unsettled::default();
     let mut proof: Option<(String, String)> = None;
     let mut other_method: Option<&'static str> = None;
-    for ((_, module), parts) in &modules {
+    for ((component, module), parts) in &modules {
         for tensor in parts.values() {
             sums.bytes += tensor.byte_len();
         }
+        let width = || widths.of(component, module);
         if let Some((elements, scheme)) =
-            mlx_module(module, parts, hidden, claimed_scheme(module).as_ref(), level_bits)
+            mlx_module(parts, width, claimed_scheme(module).as_ref(), level_bits)
         {
             sums.quantized = true;
             sums.parameters += elements.unwrap_or(0);
@@ -290,8 +312,9 @@ fn from_tensors(subject: &mut Subject<'_>, files: &[&WeightFile]) -> Found {
                         labels.push(scheme.label());
                     }
                     let entry = schemes.entry(scheme).or_default();
-                    entry.0 += 1;
-                    entry.1 += elements.unwrap_or(0);
+                    entry.layers += 1;
+                    entry.elements += elements.unwrap_or(0);
+                    entry.bytes += parts.get("weight").map_or(0, |weight| weight.byte_len());
                     if proof.is_none() {
                         let file = files.iter().find(|file| {
                             file.header.tensors.iter().any(|tensor| tensor.name.starts_with(module))
@@ -301,11 +324,17 @@ fn from_tensors(subject: &mut Subject<'_>, files: &[&WeightFile]) -> Found {
                         });
                     }
                 }
-                None => unsettled += 1,
+                None => {
+                    unsettled.bytes += parts.get("weight").map_or(0, |weight| weight.byte_len());
+                    unsettled.layers += u64::from(!is_router(module));
+                }
             }
-            // What stands beside the quantized matrix, such as a layer's bias, is not quantized.
-            for (part, tensor) in
-                parts.iter().filter(|(part, _)| !["weight", "scales", "biases"].contains(*part))
+            unsettled.elements |= elements.is_none();
+            // What stands beside the quantized matrix, such as a layer's bias, is not quantized; nvfp4's scale of a
+            // whole matrix belongs to it.
+            for (part, tensor) in parts
+                .iter()
+                .filter(|(part, _)| !["weight", "scales", "biases", "global_scale"].contains(*part))
             {
                 count_plain(&mut sums, part, tensor);
             }
@@ -327,8 +356,8 @@ fn from_tensors(subject: &mut Subject<'_>, files: &[&WeightFile]) -> Found {
             count_plain(&mut sums, part, tensor);
         }
     }
-    let mut found =
-        Found { parameter_count: (sums.parameters > 0).then_some(sums.parameters), ..Found::default() };
+    let parameters = Some(sums.parameters).filter(|count| *count > 0 && !unsettled.elements);
+    let mut found = Found { parameter_count: parameters, ..Found::default() };
     if found.parameter_count.is_some() {
         subject.says("parameter_count", &files[0].path, "tensors' shapes");
     }
@@ -339,25 +368,35 @@ fn from_tensors(subject: &mut Subject<'_>, files: &[&WeightFile]) -> Found {
     }
     let quantization = &mut found.quantization;
     if !schemes.is_empty() {
-        if let Some((main, _)) = schemes.iter().max_by_key(|(_, (count, elements))| (*elements, *count)) {
+        if let Some((main, extent)) =
+            schemes.iter().max_by_key(|(_, extent)| (extent.elements, extent.layers))
+            && extent.bytes > unsettled.bytes
+        {
             quantization.bits = Some(main.bits);
             quantization.group_size = Some(main.group_size);
             quantization.mode = Some(main.mode.to_owned());
+            let others = schemes.iter().filter(|(scheme, _)| *scheme != main);
             quantization.overrides =
-                Some(schemes.iter().filter(|(scheme, _)| *scheme != main).map(|(_, (count, _))| count).sum());
+                (unsettled.bytes == 0).then(|| others.map(|(_, extent)| extent.layers).sum());
         }
         quantization.method = Some("mlx".to_owned());
         // A model of nothing but routers is labelled by them.
-        quantization.label = label_of(labels).or_else(|| label_of(schemes.keys().map(Scheme::label)));
+        quantization.label = label_of(labels)
+            .or_else(|| label_of(schemes.keys().map(Scheme::label)))
+            .filter(|_| unsettled.layers == 0);
         if let Some((file, key)) = proof {
-            for field in
-                ["quantization.label", "quantization.bits", "quantization.group_size", "quantization.mode"]
-            {
+            let said = [
+                ("quantization.label", quantization.label.is_some()),
+                ("quantization.bits", quantization.bits.is_some()),
+                ("quantization.group_size", quantization.group_size.is_some()),
+                ("quantization.mode", quantization.mode.is_some()),
+            ];
+            for (field, _) in said.into_iter().filter(|(_, is_said)| *is_said) {
                 subject.says(field, &file, key.clone());
             }
         }
     } else if sums.quantized || claim.as_ref().is_some_and(|(_, claim)| claim.get("quant_method").is_some()) {
-        other(subject, quantization, claim.as_ref(), other_method, unsettled);
+        other(subject, quantization, claim.as_ref(), other_method, unsettled.bytes > 0);
     } else if let Some((file, bits)) = level {
         quantization.label = Some(format!("{bits}bit"));
         quantization.bits = Some(bits);
@@ -370,11 +409,12 @@ fn from_tensors(subject: &mut Subject<'_>, files: &[&WeightFile]) -> Found {
             subject.says("quantization.label", &files[0].path, "tensors' types");
         }
     }
-    if quantization.label.is_none() {
+    // A name settles nothing where shapes have proved a part.
+    if quantization.label.is_none() && schemes.is_empty() {
         by_name(subject, quantization);
     }
-    if sums.quantized && sums.parameters > 0 {
-        let bits = sums.bytes as f64 * 8.0 / sums.parameters as f64;
+    if let Some(parameters) = parameters.filter(|_| sums.quantized) {
+        let bits = sums.bytes as f64 * 8.0 / parameters as f64;
         quantization.bits_per_weight = Some((bits * 1000.0).round() / 1000.0);
     }
     if let Some(first) = contradictions.first() {
@@ -415,20 +455,6 @@ fn count_plain(sums: &mut Sums, part: &str, tensor: &TensorInfo) {
     }
 }
 
-/// The width of the hidden state: a norm's weight is as long, and is never quantized.
-fn hidden_size(subject: &Subject<'_>, files: &[&WeightFile]) -> Option<u64> {
-    let by_norm = all(files).find_map(|(_, tensor)| {
-        let name: &str = &tensor.name;
-        let is_norm = name.ends_with("input_layernorm.weight") || name.ends_with("model.norm.weight");
-        (is_norm && tensor.shape.len() == 1).then(|| tensor.shape[0])
-    });
-    by_norm.or_else(|| {
-        let config = subject.config.as_ref()?;
-        number(config, &["hidden_size", "d_model", "n_embd", "dim"])
-            .or_else(|| number(config.get("text_config")?, &["hidden_size"]))
-    })
-}
-
 /// What the claim says of `module`: its own override, else the model's.
 fn scheme_claimed(claim: &Value, module: &str) -> Option<Scheme> {
     if claim.get("quant_method").is_some_and(|method| method.as_str() != Some("mlx")) {
@@ -458,13 +484,13 @@ fn scheme_claimed(claim: &Value, module: &str) -> Option<Scheme> {
 }
 
 const BITS: [u64; 6] = [2, 3, 4, 5, 6, 8];
-const GROUPS: [u64; 4] = [16, 32, 64, 128];
+/// Those of the affine mode; MLX refuses others.
+const GROUPS: [u64; 3] = [32, 64, 128];
 
 /// A matrix that MLX quantized: its elements, and its scheme where it can be settled.
 fn mlx_module(
-    module: &str,
     parts: &HashMap<&str, &TensorInfo>,
-    hidden: Option<u64>,
+    width: impl Fn() -> Option<u64>,
     claimed: Option<&Scheme>,
     level_bits: Option<u64>,
 ) -> Option<(Option<u64>, Option<Scheme>)> {
@@ -501,21 +527,10 @@ fn mlx_module(
         [] => None,
         [one] => Some(one.clone()),
         several => {
-            let reads_hidden = [
-                "q_proj",
-                "k_proj",
-                "v_proj",
-                "qkv_proj",
-                "gate_proj",
-                "up_proj",
-                "gate_up_proj",
-                "embed_tokens",
-                "lm_head",
-            ]
-            .contains(&module.rsplit('.').next().unwrap_or(module));
-            hidden
-                .filter(|_| reads_hidden)
-                .and_then(|hidden| several.iter().find(|scheme| columns * 32 / scheme.bits == hidden))
+            let reads = width();
+            several
+                .iter()
+                .find(|scheme| Some(columns * 32 / scheme.bits) == reads)
                 .or_else(|| several.iter().find(|scheme| Some(*scheme) == claimed))
                 .or_else(|| several.iter().find(|scheme| Some(scheme.bits) == level_bits))
                 .cloned()
@@ -572,7 +587,7 @@ fn other(
     quantization: &mut Quantization,
     claim: Option<&(&'static str, Value)>,
     laid_out_as: Option<&'static str>,
-    unsettled: u64,
+    unsettled: bool,
 ) {
     match claim {
         Some((key, claim)) => {
@@ -603,7 +618,7 @@ fn other(
                 if quantization.label.is_some() {
                     subject.says("quantization.label", "safetensors header", "tensors' types");
                 }
-            } else if unsettled > 0 {
+            } else if unsettled {
                 quantization.method = Some("mlx".to_owned());
             }
         }

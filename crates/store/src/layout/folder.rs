@@ -8,6 +8,7 @@
 //! `.cache/huggingface/` in a model's directory is what `hf download --local-dir` keeps: the commit and etag of each
 //! file. It belongs to the model, and is no part of it.
 
+use std::collections::HashMap;
 use std::ffi::CString;
 
 use rayon::prelude::*;
@@ -15,7 +16,7 @@ use rayon::prelude::*;
 use super::Layout;
 use crate::access::{DirHandle, Entry, EntryKind, Stat};
 use crate::filesystem::Filesystem;
-use crate::ledger::{LedgerBuilder, Users};
+use crate::ledger::{LedgerBuilder, OwnerId, Users};
 use crate::problem::{Problem, ProblemKind};
 use crate::safe::resolve;
 use crate::scan::{FileEntry, FoundModel, Link, Scan, ScanError, Stray, StrayItem};
@@ -56,6 +57,7 @@ impl Layout for Folder {
                 walk.root(&root, entries, &mut found);
             }
         }
+        found.book_files();
         let Found { models, strays, book } = found;
         Ok(Scan::new(spec.clone(), filesystem, models, strays, book.finish(), root, Default::default()))
     }
@@ -75,6 +77,25 @@ impl Found {
         other.strays.iter_mut().for_each(|stray| stray.owner = stray.owner.map(|owner| owner + shift));
         self.models.append(&mut other.models);
         self.strays.append(&mut other.strays);
+    }
+
+    /// Books the models' files: each is free when its own model and all that link to it are gone.
+    fn book_files(&mut self) {
+        let mut linked: HashMap<&str, Vec<OwnerId>> = HashMap::new();
+        for model in &self.models {
+            for file in model.files.iter().filter(|file| file.link.is_some()) {
+                linked.entry(&file.real).or_default().push(model.owner);
+            }
+        }
+        for model in &self.models {
+            for file in model.files.iter().filter(|file| file.link.is_none()) {
+                let users = match linked.get(file.real.as_str()) {
+                    None => Users::one(model.owner),
+                    Some(others) => Users::several(others.iter().copied().chain([model.owner]).collect()),
+                };
+                self.book.add(&file.stat, file.certain, users);
+            }
+        }
     }
 
     fn stray(&mut self, kind: ProblemKind, path: &str, message: impl Into<String>) {
@@ -392,10 +413,9 @@ impl<'a> Walk<'a> {
         model: &mut FoundModel,
         found: &mut Found,
     ) {
-        let users = Users::one(model.owner);
         if entry.stat.kind == EntryKind::File {
+            // Booked at the end, when it is known which links lead to it.
             let certain = self.certain(dir, entry);
-            found.book.add(&entry.stat, certain, users);
             model.files.push(FileEntry {
                 path,
                 real: place,
@@ -406,7 +426,7 @@ impl<'a> Walk<'a> {
             });
             return;
         }
-        found.book.add(&entry.stat, entry.stat.allocated, users);
+        found.book.add(&entry.stat, entry.stat.allocated, Users::one(model.owner));
         let mut problem =
             |kind, message: String| model.problems.push(Problem::new(kind, Some(&path), message));
         let target = match dir.read_link(&entry.raw_name) {

@@ -19,6 +19,7 @@ mod repo;
 mod shared;
 mod snapshot;
 
+use std::collections::{HashMap, HashSet};
 use std::ffi::CStr;
 
 use rayon::prelude::*;
@@ -41,6 +42,8 @@ struct Around<'a> {
     locks: Option<&'a DirHandle>,
     asks_extents: bool,
     progress: &'a Progress,
+    /// Blobs that links of other repos lead to, relative to the store's root.
+    wanted: &'a HashSet<String>,
 }
 
 /// What one repo's walk found. Owner ids are the repo's own, from 0.
@@ -50,6 +53,10 @@ struct RepoScan {
     strays: Vec<Stray>,
     book: LedgerBuilder,
     shared_uses: Vec<SharedUse>,
+    /// Files elsewhere in the store that its links lead to.
+    foreign: Vec<String>,
+    /// Blobs with users that nobody can name.
+    held: Vec<String>,
 }
 
 /// A repo's blob that links into the shared blob store, and one owner that must go before that link goes.
@@ -57,7 +64,8 @@ struct SharedUse {
     payload: usize,
     /// The repo's blob, relative to the store's root, as `.refs` names it.
     blob: String,
-    owner: OwnerId,
+    /// `None` for one that nobody can name.
+    owner: Option<OwnerId>,
 }
 
 impl Layout for Hub {
@@ -80,7 +88,9 @@ impl Layout for Hub {
         let shared = shared::SharedBlobs::read(&root, &entries, asks_extents, &mut strays, &mut book);
         let locks = root.open_dir(c".locks").ok();
         let root_path = spec.root().to_string_lossy();
+        let none = HashSet::new();
         let around = Around {
+            wanted: &none,
             root: &root,
             root_path: &root_path,
             shared: &shared,
@@ -92,11 +102,24 @@ impl Layout for Hub {
         let (repos, others): (Vec<&Entry>, Vec<&Entry>) = entries
             .iter()
             .partition(|entry| entry.stat.kind == EntryKind::Dir && repo_words(entry).is_some());
-        let scanned: Vec<RepoScan> = in_parallel(&repos, |entry| repo::scan(&around, entry));
+        let mut scanned: Vec<RepoScan> = in_parallel(&repos, |entry| repo::scan(&around, entry));
+        // No program links from one repo into another, but a person may: what is linked to stays, and the repos that
+        // it lies in are read once more, knowing that.
+        let wanted: HashSet<String> = scanned.iter().flat_map(|repo| repo.foreign.iter().cloned()).collect();
+        if !wanted.is_empty() {
+            let around = Around { wanted: &wanted, ..around };
+            for (entry, scan) in repos.iter().zip(&mut scanned) {
+                let prefix = format!("{}/", entry.lossy_name());
+                if wanted.iter().any(|path| path.starts_with(&prefix)) {
+                    *scan = repo::scan(&around, entry);
+                }
+            }
+        }
 
         let mut models = Vec::new();
+        let mut held_elsewhere: HashSet<String> = HashSet::new();
         let mut shared_uses: Vec<SharedUse> = Vec::new();
-        let mut repo_owners = std::collections::HashMap::new();
+        let mut repo_owners = HashMap::new();
         for (entry, mut repo) in repos.iter().zip(scanned) {
             let owners = repo.book.owners();
             let shift = book.merge(repo.book);
@@ -104,13 +127,14 @@ impl Layout for Hub {
             repo.strays.iter_mut().for_each(|stray| {
                 stray.owner = stray.owner.map(|owner| owner + shift);
             });
-            repo.shared_uses.iter_mut().for_each(|one| one.owner += shift);
+            repo.shared_uses.iter_mut().for_each(|one| one.owner = one.owner.map(|owner| owner + shift));
             shared_uses.append(&mut repo.shared_uses);
+            held_elsewhere.extend(repo.held);
             models.append(&mut repo.models);
             strays.append(&mut repo.strays);
             repo_owners.insert(entry.raw_name.clone(), (shift, shift + owners));
         }
-        let held_elsewhere = shared.settle(&root, &shared_uses, &mut book, &mut strays);
+        held_elsewhere.extend(shared.settle(&root, &shared_uses, &wanted, &mut book, &mut strays));
         for entry in others {
             match entry.name() {
                 Some(".locks") => read_locks(&root, entry, &repo_owners, &mut book, &mut strays),
@@ -220,7 +244,7 @@ fn count_below(
 fn read_locks(
     root: &DirHandle,
     entry: &Entry,
-    repos: &std::collections::HashMap<std::ffi::CString, (OwnerId, OwnerId)>,
+    repos: &HashMap<std::ffi::CString, (OwnerId, OwnerId)>,
     book: &mut LedgerBuilder,
     strays: &mut Vec<Stray>,
 ) {

@@ -45,13 +45,14 @@ pub(super) fn scan(around: &Around<'_>, entry: &Entry) -> RepoScan {
     for (index, (commit, stat, snapshot)) in found.drain(..).enumerate() {
         let owner = repo.scan.book.owner();
         owner_of.insert(commit.clone(), owner);
-        let Found { mut files, mut dirs, mut problems, own, uses, flattened } = snapshot;
+        let Found { mut files, mut dirs, mut problems, own, uses, flattened, mut foreign } = snapshot;
+        repo.scan.foreign.append(&mut foreign);
         problems.extend(flattened_problem(&flattened));
         for stat in own.iter().chain(dirs.iter().map(|(_, stat)| stat)) {
             repo.scan.book.add(stat, stat.allocated, Users::one(owner));
         }
         for index in uses {
-            repo.shared_use(&blobs, index, owner);
+            repo.shared_use(&blobs, index, Some(owner));
             users.push((index, owner));
         }
         let key = format!("{top}/snapshots/{commit}");
@@ -315,12 +316,7 @@ impl Repo<'_> {
     }
 
     fn book_blobs(&mut self, blobs: &Blobs, mut users: Vec<(usize, OwnerId)>, loose: &mut Vec<Loose>) {
-        // Without a readable snapshots directory nobody can tell which blobs are in use.
-        let all_seen =
-            !self.scan.strays.iter().any(|stray| stray.problem.kind == ProblemKind::Unreadable)
-                && !self.scan.models.iter().flat_map(|model| &model.problems).any(|problem| {
-                    matches!(problem.kind, ProblemKind::Unreadable | ProblemKind::NameNotUtf8)
-                });
+        let all_seen = self.all_users_seen();
         users.sort_unstable();
         users.dedup();
         let mut users = users.as_slice();
@@ -328,17 +324,38 @@ impl Repo<'_> {
             let (name, blob) = blobs.at(index);
             let (owners, rest) = users.split_at(users.iter().take_while(|(used, _)| *used == index).count());
             users = rest;
-            let users = if !owners.is_empty() {
-                Users::several(owners.iter().map(|&(_, owner)| owner).collect())
-            } else if all_seen {
+            let wanted = !self.around.wanted.is_empty()
+                && self.around.wanted.contains(&format!("{}/blobs/{name}", self.top));
+            let users = if !all_seen || wanted {
+                // Somebody whom nobody can name may need it: it stays, whoever else goes.
+                self.scan.held.push(format!("{}/blobs/{name}", self.top));
+                self.shared_use(blobs, index, None);
+                Users::Never
+            } else if owners.is_empty() {
                 let Ok(raw) = CString::new(name) else { continue };
                 loose.push(Loose { name: name.to_owned(), raw, stat: blob.stat });
                 continue;
             } else {
-                Users::Never
+                Users::several(owners.iter().map(|&(_, owner)| owner).collect())
             };
             self.scan.book.add(&blob.stat, blob.certain, users);
         }
+    }
+
+    /// Whether every user of the repo's blobs is known: what could not be read, or was not followed, or stands among
+    /// the snapshots under another name, may use any of them.
+    fn all_users_seen(&self) -> bool {
+        let unseen = |kind: ProblemKind| {
+            matches!(
+                kind,
+                ProblemKind::Unreadable
+                    | ProblemKind::NameNotUtf8
+                    | ProblemKind::UnsafeName
+                    | ProblemKind::LinkNotFollowed
+            )
+        };
+        !self.scan.strays.iter().any(|stray| unseen(stray.problem.kind))
+            && !self.scan.models.iter().flat_map(|model| &model.problems).any(|problem| unseen(problem.kind))
     }
 
     /// Partial downloads and orphan blobs.
@@ -375,7 +392,7 @@ impl Repo<'_> {
             let certain = self.certain_of_loose(&one);
             let blob = blobs.get(&one.name);
             if let (Some(owner), Some((index, _))) = (owner, blob) {
-                self.shared_use(blobs, index, owner);
+                self.shared_use(blobs, index, Some(owner));
             }
             let link_target = blob.and_then(|(_, blob)| match &blob.place {
                 Place::Here => None,
@@ -391,7 +408,7 @@ impl Repo<'_> {
         }
     }
 
-    fn shared_use(&mut self, blobs: &Blobs, index: usize, owner: OwnerId) {
+    fn shared_use(&mut self, blobs: &Blobs, index: usize, owner: Option<OwnerId>) {
         if let (name, RepoBlob { place: Place::Shared { payload, .. }, .. }) = blobs.at(index) {
             let blob = format!("{}/blobs/{name}", self.top);
             self.scan.shared_uses.push(SharedUse { payload: *payload, blob, owner });
@@ -418,7 +435,8 @@ impl Repo<'_> {
         let owner = (!unread && !live).then(|| self.scan.book.owner());
         let left = self.scan.strays.iter().filter(|stray| stray.owner.is_some()).count();
         let message = match left {
-            0 => "the repo has no snapshot and no blobs: a download that never began, or was removed in part"
+            0 => "the repo has no snapshot and no blobs: what `hf download --local-dir` leaves beside the directory that \
+                  it fills, or a download that never began or was removed in part; nothing can be loaded from it"
                 .to_owned(),
             n => format!(
                 "the repo has no snapshot, and {n} blobs or partial files that nothing can find: \

@@ -139,6 +139,7 @@ impl SharedBlobs {
         &self,
         root: &DirHandle,
         uses: &[SharedUse],
+        wanted: &HashSet<String>,
         book: &mut LedgerBuilder,
         strays: &mut Vec<Stray>,
     ) -> HashSet<String> {
@@ -162,13 +163,16 @@ impl SharedBlobs {
                     Users::Never
                 }
                 Some(lines) if lines.iter().any(|line| !accounted(root, line, &uses)) => Users::Never,
+                Some(_) if wanted.contains(&blob.path) || uses.iter().any(|one| one.owner.is_none()) => {
+                    Users::Never
+                }
                 Some(_) if uses.is_empty() => {
                     let owner = book.owner();
                     let message = "no repo in this store links to this shared blob";
                     strays.push(self.stray(blob, ProblemKind::OrphanBlob, message, Some(owner)));
                     Users::one(owner)
                 }
-                Some(_) => Users::several(uses.iter().map(|one| one.owner).collect()),
+                Some(_) => Users::several(uses.iter().filter_map(|one| one.owner).collect()),
             };
             if users == Users::Never {
                 held.insert(blob.path.clone());

@@ -70,6 +70,8 @@ pub(super) struct Found {
     pub(super) uses: Vec<usize>,
     /// Files that hold the text of a link.
     pub(super) flattened: Vec<String>,
+    /// Files elsewhere in the store that links lead to.
+    pub(super) foreign: Vec<String>,
 }
 
 pub(super) struct Walk<'a> {
@@ -232,6 +234,7 @@ impl Walk<'_> {
         // Elsewhere in the store: one hop, to a regular file.
         match self.stat_below(&real) {
             Ok(stat) if stat.kind == EntryKind::File => {
+                found.foreign.push(real.clone());
                 found.files.push(FileEntry { path, real, stat, certain: 0, link, blob: None });
             }
             Ok(_) => problem(

@@ -5,6 +5,7 @@
 
 mod facts;
 pub mod filter;
+mod guards;
 mod items;
 mod plan;
 mod preview;

@@ -192,6 +192,12 @@ pub enum Keep {
     Pinned,
     /// A download is writing to its repo.
     InUse,
+    /// The snapshot that a ref names is not whole: this one may be the only one of the repo that loads.
+    NewerIncomplete,
+    /// It was fetched after the repo's refs were last written: somebody asked for that revision by its commit.
+    AskedForByCommit,
+    /// A link in another store leads to it.
+    LinkedFrom,
     /// It is the only snapshot of its repo: somebody asked for that revision by name.
     OnlySnapshot,
     /// Its manifest cannot be read, so what the user said of it is not known.

@@ -9,6 +9,7 @@ use mlxman_store::{FoundModel, OwnerId, ProblemKind, Scan, Stat, Stray};
 
 use crate::facts::facts_of;
 use crate::filter::{Facts, FilterSet, near_misses};
+use crate::guards::Guards;
 use crate::items::{Going, Items, items_of};
 use crate::plan::{Candidate, Keep, Kept, PLAN_VERSION, Plan, PlanStore, Rule};
 
@@ -43,9 +44,10 @@ pub fn preview(survey: &Survey, asked: Asked<'_>) -> Plan {
         near_misses: Vec::new(),
         problems: survey.unusable.iter().map(|(path, why)| unusable(path, why)).collect(),
     };
+    let guards = Guards::of(survey);
     for store in &survey.stores {
         match &store.scan {
-            Ok(scan) => of_store(&mut plan, store, scan, asked),
+            Ok(scan) => of_store(&mut plan, store, scan, asked, &guards),
             Err(_) => plan.problems.extend(store_record(store, asked.now).problems),
         }
     }
@@ -86,7 +88,7 @@ enum Chosen<'a> {
     Stray { stray: &'a Stray, rule: Rule },
 }
 
-fn of_store(plan: &mut Plan, store: &StoreSurvey, scan: &Scan, asked: Asked<'_>) {
+fn of_store(plan: &mut Plan, store: &StoreSurvey, scan: &Scan, asked: Asked<'_>, guards: &Guards) {
     let models: Vec<(&FoundModel, &SurveyedModel)> = scan.models.iter().zip(&store.models).collect();
     let mut chosen: Vec<Chosen<'_>> = Vec::new();
     for (found, known) in &models {
@@ -98,7 +100,7 @@ fn of_store(plan: &mut Plan, store: &StoreSurvey, scan: &Scan, asked: Asked<'_>)
             None
         };
         let Some((rule, reason)) = why else { continue };
-        match keep(found, known, scan, rule) {
+        match keep(found, known, scan, rule).or_else(|| guards.keep(found, &models, scan, rule)) {
             Some((rule, reason)) => plan.kept.push(Kept {
                 model: known.summary.model.clone(),
                 store: store.spec.id(),

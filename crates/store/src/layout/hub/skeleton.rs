@@ -2,10 +2,24 @@
 
 use super::super::{Counted, count_all, is_desktop_noise};
 use crate::access::{DirHandle, EntryKind};
+use crate::held::{self, Held};
 use crate::ledger::{LedgerBuilder, Users};
 use crate::scan::{Group, Scan, StrayItem};
 
 impl Scan {
+    /// Whether a download holds a lock of the repo that lies at `dir`, or may hold one that cannot be asked.
+    pub fn is_locked(&self, dir: &str) -> bool {
+        let locks = match self.root().open_dir(c".locks") {
+            Ok(locks) => locks,
+            Err(error) => return error.kind() != std::io::ErrorKind::NotFound,
+        };
+        let Ok(name) = std::ffi::CString::new(dir) else { return true };
+        match locks.open_dir(&name) {
+            Ok(dir) => held::any_in(&dir) != Held::No,
+            Err(error) => error.kind() != std::io::ErrorKind::NotFound,
+        }
+    }
+
     /// What goes, beside its owners' own items, when all owners of a group go; deepest first. Read anew, for it is
     /// wanted of few groups; items of the owners, such as their refs, may be among it.
     pub fn skeleton(&self, group: &Group) -> Vec<StrayItem> {

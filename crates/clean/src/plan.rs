@@ -30,6 +30,9 @@ pub struct Plan {
     pub stores: Vec<PlanStore>,
     /// What would go, in the order in which the rows are shown.
     pub candidates: Vec<Candidate>,
+    /// What several rows share: it goes with the last of them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub shared_items: Vec<SharedItem>,
     /// What matched, or would be safe, and is kept all the same.
     pub kept: Vec<Kept>,
     /// What the filesystems get back when all candidates go: shared blobs and hard links count once, so it can be more
@@ -133,7 +136,7 @@ pub struct Candidate {
     pub pinned: bool,
     /// Whether somebody uses it right now; such a thing is never a candidate.
     pub in_use: bool,
-    /// Every file, link and directory that would go: what a kept model needs too is not among them.
+    /// Every file, link and directory that goes with this row alone: what anybody else needs is not among them.
     pub items: Vec<Item>,
 }
 
@@ -168,6 +171,16 @@ pub struct Item {
     /// A link's text.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub link_target: Option<String>,
+}
+
+/// Something on the disk that several rows share.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[non_exhaustive]
+pub struct SharedItem {
+    /// What it is.
+    pub item: Item,
+    /// The rows that must all go before it does, by their place in `candidates`, from 0.
+    pub needs: Vec<usize>,
 }
 
 /// Why something is kept, by name.

@@ -28,7 +28,8 @@ pub use ledger::{Ledger, OwnerId, Reclaim};
 pub use problem::{Problem, ProblemKind, Severity};
 pub use safe::{is_safe_component, is_safe_relative};
 pub use scan::{
-    Blob, FileEntry, FoundModel, Link, RepoKind, RepoSnapshot, Scan, ScanError, Stray, StrayItem, Usage,
+    Blob, FileEntry, FoundModel, Group, Link, RepoKind, RepoSnapshot, Scan, ScanError, Stray, StrayItem,
+    Usage,
 };
 pub use spec::{ParseStoreError, StoreKind, StoreSpec};
 pub use watch::{Late, Progress, watch};

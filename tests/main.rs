@@ -4,6 +4,7 @@ mod contract;
 mod damage;
 mod find;
 mod lab;
+mod nothing_lost;
 mod original_manifests;
 mod preview;
 mod registry;

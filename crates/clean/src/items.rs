@@ -65,6 +65,9 @@ fn users_of(scan: &Scan) -> HashMap<String, Vec<OwnerId>> {
                 users.entry(path).or_default().push(model.owner);
             }
         }
+        for path in &model.uses {
+            users.entry(path.clone()).or_default().push(model.owner);
+        }
     }
     for stray in &scan.strays {
         if let (Some(payload), Some(owner)) = (&stray.payload, stray.owner) {

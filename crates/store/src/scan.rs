@@ -123,6 +123,8 @@ pub struct FoundModel {
     /// Entries that belong to the model and are no part of it: those download records, refs that name the snapshot,
     /// links that lead nowhere.
     pub records: Vec<StrayItem>,
+    /// Files of other models, relative to the store's root, that it uses through a link to their directory.
+    pub uses: Vec<String>,
     /// Where links that leave the store lead, as absolute paths by their text: somebody else's files that it uses.
     pub outside: Vec<PathBuf>,
     /// Whether something lies in its directories that does not go with it, so that they stay.

@@ -89,9 +89,30 @@ impl Found {
         self.strays.append(&mut other.strays);
     }
 
+    /// Notes with each model the files that it uses through a link to their directory.
+    fn note_linked_dirs(&mut self) {
+        let mut uses: HashMap<OwnerId, Vec<String>> = HashMap::new();
+        for (dir, user) in std::mem::take(&mut self.linked_dirs) {
+            let below = self.models.iter().flat_map(|model| &model.files).filter(|file| {
+                file.link.is_none()
+                    && file.real.strip_prefix(dir.as_str()).is_some_and(|rest| rest.starts_with('/'))
+            });
+            uses.entry(user).or_default().extend(below.map(|file| file.real.clone()));
+        }
+        for model in &mut self.models {
+            model.uses = uses.remove(&model.owner).unwrap_or_default();
+        }
+    }
+
     /// Books the models' files: each is free when its own model and all that link to it are gone.
     fn book_files(&mut self) {
+        self.note_linked_dirs();
         let mut linked: HashMap<&str, Vec<OwnerId>> = HashMap::new();
+        for model in &self.models {
+            for path in &model.uses {
+                linked.entry(path).or_default().push(model.owner);
+            }
+        }
         for model in &self.models {
             for file in model.files.iter().filter(|file| file.link.is_some()) {
                 linked.entry(&file.real).or_default().push(model.owner);
@@ -103,11 +124,8 @@ impl Found {
                 self.book.add(stat, stat.allocated, users.clone());
             }
             for file in model.files.iter().filter(|file| file.link.is_none()) {
-                let by_dir = self.linked_dirs.iter().filter(|(dir, _)| {
-                    file.real.strip_prefix(dir.as_str()).is_some_and(|rest| rest.starts_with('/'))
-                });
-                let mut owners: Vec<OwnerId> = by_dir.map(|(_, owner)| *owner).collect();
-                owners.extend(linked.get(file.real.as_str()).into_iter().flatten());
+                let mut owners: Vec<OwnerId> =
+                    linked.get(file.real.as_str()).into_iter().flatten().copied().collect();
                 let users = if owners.is_empty() {
                     Users::one(model.owner)
                 } else {
@@ -602,6 +620,7 @@ fn empty_model(owner: u32, key: String, name: String) -> FoundModel {
         listing: None,
         download_records: None,
         records: Vec::new(),
+        uses: Vec::new(),
         outside: Vec::new(),
         keeps_dirs: false,
         is_file: false,

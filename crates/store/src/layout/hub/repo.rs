@@ -97,6 +97,7 @@ pub(super) fn scan(around: &Around<'_>, entry: &Entry) -> RepoScan {
             problems,
             download_records: None,
             records: rest,
+            uses: Vec::new(),
             outside,
             keeps_dirs: false,
             is_file: false,

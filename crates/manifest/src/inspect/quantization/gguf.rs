@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use super::{Found, by_name};
+use super::Found;
+use super::label::by_name;
 use crate::inspect::Subject;
 
 pub(super) fn find(subject: &mut Subject<'_>) -> Found {

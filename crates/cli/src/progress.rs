@@ -10,15 +10,15 @@ use mlxman_manifest::registry::SyncObserver;
 use crate::printer::Printer;
 
 static INTERRUPTED: AtomicBool = AtomicBool::new(false);
-/// Whether hashing is under way: what was hashed is worth an orderly end.
-static HASHING: AtomicBool = AtomicBool::new(false);
+/// Whether the stores are being read, when nothing is lost by an end.
+static LOOKING: AtomicBool = AtomicBool::new(false);
 
-/// From now on Ctrl-C during hashing asks for an orderly end, which keeps what was hashed; at any other time, and the
-/// second time, it ends the process at once. Files are written whole, so that leaves none half-written.
+/// From now on Ctrl-C asks for an orderly end, which keeps what was hashed and leaves no temporary file; while the
+/// stores are being read, and the second time, it ends the process at once.
 pub(crate) fn catch_interrupts() {
     // Where no handler can be set, Ctrl-C ends the process, as without one.
     let _ = ctrlc::set_handler(|| {
-        if INTERRUPTED.swap(true, Ordering::SeqCst) || !HASHING.load(Ordering::SeqCst) {
+        if INTERRUPTED.swap(true, Ordering::SeqCst) || LOOKING.load(Ordering::SeqCst) {
             #[expect(
                 clippy::exit,
                 reason = "what a signal without a handler does; 130 is what shells make of it"
@@ -47,8 +47,11 @@ impl<'a> Watcher<'a> {
 }
 
 impl SyncObserver for Watcher<'_> {
+    fn looking(&self, now: bool) {
+        LOOKING.store(now, Ordering::SeqCst);
+    }
+
     fn hashing(&self, done: u64, total: u64, file: &str) {
-        HASHING.store(done < total, Ordering::SeqCst);
         if !self.printer.shows_progress() || total == 0 {
             return;
         }

@@ -58,6 +58,8 @@ impl SyncOptions {
 
 /// What a sync tells while it works; all of it may come from other threads.
 pub trait SyncObserver: Sync {
+    /// The stores are being read, or no longer: as long as they are, nothing would be lost if the process ended.
+    fn looking(&self, _now: bool) {}
     /// Bytes hashed so far, of how many, and the file at hand.
     fn hashing(&self, _done: u64, _total: u64, _file: &str) {}
     /// A model is being compared with its base.
@@ -203,7 +205,9 @@ impl Registry {
             only: Arc::new(options.only.clone()),
             user_speaks: !options.overrides.is_empty() || options.notes.is_some(),
         };
+        observer.looking(true);
         let mut observed = look(specs, &looking, options.store_limit);
+        observer.looking(false);
         look_again(&mut observed, !options.fast);
         let hashed = self.look_across(&mut observed, options, observer);
 

@@ -69,7 +69,7 @@ impl Ward {
         self.broken_of(&four_bit(3).files())
     }
 
-    fn broken_of(&self, files: &Files) -> Snapshot {
+    fn broken_of(&self, files: &[(String, Vec<u8>)]) -> Snapshot {
         self.repo().snapshot(files).with_ref("main")
     }
 
@@ -663,7 +663,7 @@ fn as_nobody(lab: &Lab, args: &[&str]) -> std::process::Output {
 
 fn check_unreadable(lab: &Lab, path: &Path) {
     let mode = path.metadata().expect("it is there").permissions().mode();
-    fs_err::set_permissions(path, PermissionsExt::from_mode(0)).expect("its mode can be set");
+    fs_err::set_permissions(path, PermissionsExt::from_mode(0o0)).expect("its mode can be set");
     let sync = as_nobody(lab, &["sync", "--fast"]);
     let list = as_nobody(lab, &["list", "--json"]);
     let full = as_nobody(lab, &["sync"]);
@@ -870,7 +870,7 @@ fn a_blob_that_a_snapshot_uses_which_cannot_be_read() {
         items.any(|item| item["path"].as_str().is_some_and(|path| path.ends_with(&format!("/blobs/{name}"))))
     };
     // The current snapshot cannot be read, so nobody knows what it needs: the old one frees no blob.
-    fs_err::set_permissions(current.path(), PermissionsExt::from_mode(0)).expect("its mode can be set");
+    fs_err::set_permissions(current.path(), PermissionsExt::from_mode(0o0)).expect("its mode can be set");
     let sync = as_nobody(&ward.lab, &["sync", "--fast"]);
     let plan = as_nobody(&ward.lab, &["clean", "preview", "--json"]);
     fs_err::set_permissions(current.path(), PermissionsExt::from_mode(0o755)).expect("its mode can be set");
@@ -883,7 +883,9 @@ fn a_blob_that_a_snapshot_uses_which_cannot_be_read() {
     fs_err::write(&link, shared.to_string_lossy().as_bytes()).expect("a file in its place");
     let _ = ward.lab.run(["sync", "--fast"]).expect_code(1);
     let plan = ward.lab.preview(&[]);
-    assert_eq!(plan["candidates"][0]["revision"], old_one.commit.as_str(), "{plan:#}");
+    // And the old one may be the only one that loads.
+    assert_eq!(plan["candidates"], serde_json::json!([]), "{plan:#}");
+    assert_eq!(plan["kept"][0]["rule"], "newer_incomplete", "{plan:#}");
     assert!(!freed(&plan), "{plan:#}");
 }
 
@@ -918,7 +920,7 @@ fn a_name_that_is_not_utf_8() {
 #[test]
 fn odd_entries_in_the_store_do_no_harm() {
     let ward = Ward::new();
-    let _ = ward.broken_of(&vec![text("README.md", "# nothing else\n")]);
+    let _ = ward.broken_of(&[text("README.md", "# nothing else\n")]);
     let root = ward.hub().root();
     fs_err::write(root.join("version.txt"), "1").expect("a file");
     fs_err::create_dir_all(root.join("models--")).expect("a directory");

@@ -125,7 +125,7 @@ fn shapes_prove_the_quantization_where_the_config_is_silent() {
 #[test]
 fn a_name_alone_is_marked_so() {
     let lab = Lab::new();
-    let _ = lab.hub.repo("acme/Something-4bit").snapshot(&vec![text("README.md", "# x\n")]).with_ref("main");
+    let _ = lab.hub.repo("acme/Something-4bit").snapshot(&[text("README.md", "# x\n")]).with_ref("main");
     lab.sync_any();
     let list = lab.list();
     let found = &model(&list, "acme/Something-4bit")["quantization"];
@@ -261,7 +261,7 @@ fn datasets_and_spaces_are_no_models() {
     let _ = lab.hub.repo("acme/same").snapshot(&four_bit(1).files()).with_ref("main");
     let files = vec![text("README.md", "# data\n"), text("data.csv", "a,b\n1,2\n")];
     let _ = lab.hub.dataset("acme/same").snapshot(&files).with_ref("main");
-    let _ = lab.hub.space("acme/same").snapshot(&vec![text("app.py", "print(1)\n")]).with_ref("main");
+    let _ = lab.hub.space("acme/same").snapshot(&[text("app.py", "print(1)\n")]).with_ref("main");
     lab.sync();
     let list = lab.list();
     let of_model: Vec<&Value> = list["models"]
@@ -321,7 +321,7 @@ fn used_space_is_that_of_du_to_the_block() {
         let _ = repo.snapshot(&four_bit(number + 10).shards(2).files()).with_ref("main");
         let _ = hub.repo("acme/two").snapshot(&four_bit(number).files()).with_ref("main");
         repo.partial(&"cd".repeat(32), "0a0b0c0d", &[1; 9000]);
-        let _ = hub.dataset("acme/data").snapshot(&vec![text("a.csv", "1\n")]).with_ref("main");
+        let _ = hub.dataset("acme/data").snapshot(&[text("a.csv", "1\n")]).with_ref("main");
         fs_err::write(hub.root().join("version.txt"), "1").expect("a file");
     }
     // Holes, hard links within and to the outside, odd files, links, an empty directory.
@@ -332,7 +332,7 @@ fn used_space_is_that_of_du_to_the_block() {
     fs_err::hard_link(folder.path("linked/README.md"), lab.sandbox.root().join("elsewhere"))
         .expect("a hard link");
     let tensor = safetensors::Tensor::new("x.weight", safetensors::Dtype::BF16, &[4096, 4096]);
-    folder.model("sparse", &vec![text("config.json", "{\"model_type\": \"llama\"}")]);
+    folder.model("sparse", &[text("config.json", "{\"model_type\": \"llama\"}")]);
     safetensors::write_sparse(&folder.path("sparse/model.safetensors"), &[tensor], &[]);
     assert!(folder.path("sparse/model.safetensors").metadata().expect("it is there").blocks() < 100);
     fs_err::create_dir_all(folder.path("empty/deeper")).expect("a directory");
@@ -363,7 +363,7 @@ fn reclaimable_bytes_of_shared_and_hard_linked_files() {
     let shared = payload.metadata().expect("the payload").blocks() * 512;
     // And an inode with two names when both go.
     folder.model("a", &wide.files());
-    folder.model("b", &vec![text("config.json", "{\"model_type\": \"llama\"}")]);
+    folder.model("b", &[text("config.json", "{\"model_type\": \"llama\"}")]);
     fs_err::hard_link(folder.path("a/model.safetensors"), folder.path("b/model.safetensors"))
         .expect("a link");
     lab.sync_any();
@@ -392,8 +392,47 @@ fn reclaimable_bytes_of_shared_and_hard_linked_files() {
     assert_eq!(both, expected);
 }
 
-#[test]
-fn removing_what_a_plan_lists_frees_what_it_says() {
+/// Removes all that a plan lists, row by row and then what rows share, and compares what the disk got back each time
+/// with what the plan said.
+#[track_caller]
+fn check_plan_by_hand(lab: &Lab, folder: &FolderStore, args: &[&str]) {
+    let plan = lab.preview(args);
+    assert!(!candidates(&plan).is_empty(), "{plan:#}");
+    let used = || du(lab.hub.root()) + du(folder.root());
+    let before = used();
+    let rows = plan["candidates"].as_array().expect("rows");
+    for row in rows {
+        let held = used();
+        for item in row["items"].as_array().expect("items") {
+            remove(row, item);
+        }
+        assert_eq!(row["reclaimable_bytes"], held - used(), "{args:?}: {row:#}");
+    }
+    for shared in plan["shared_items"].as_array().into_iter().flatten() {
+        let needs = shared["needs"].as_array().expect("rows");
+        assert!(needs.len() > 1, "{shared}");
+        let row = usize::try_from(needs[0].as_u64().expect("a row")).expect("a place");
+        remove(&rows[row], &shared["item"]);
+    }
+    assert_eq!(plan["total_reclaimable_bytes"], before - used(), "{args:?}: {:?}", candidates(&plan));
+}
+
+/// Removes one item of a row: it is there, it is what the plan saw, and a directory is empty by now.
+#[track_caller]
+fn remove(row: &Value, item: &Value) {
+    let store = row["store"].as_str().expect("a store");
+    let root = std::path::Path::new(store.split_once('=').expect("KIND=PATH").1);
+    let path = root.join(item["path"].as_str().expect("a path"));
+    let meta = path.symlink_metadata().expect("the plan lists what is there");
+    assert_eq!(item["inode"], meta.ino());
+    if meta.is_dir() {
+        fs_err::remove_dir(&path).expect("it is empty by now");
+    } else {
+        fs_err::remove_file(&path).expect("it goes");
+    }
+}
+
+fn to_be_cleaned() -> (Lab, FolderStore) {
     let (lab, folder) = Lab::with_folder();
     let repo = lab.hub.repo("acme/one");
     let _ = repo.snapshot(&four_bit(1).files());
@@ -404,30 +443,32 @@ fn removing_what_a_plan_lists_frees_what_it_says() {
     folder.model("stays", &four_bit(5).files());
     old_below(lab.hub.root(), 90 * DAY);
     lab.sync_any();
-    for args in [&[][..], &["--models", "acme/*", "publisher/model"]] {
-        let plan = lab.preview(args);
-        assert!(!candidates(&plan).is_empty(), "{plan:#}");
-        let before = du(lab.hub.root()) + du(folder.root());
-        for row in plan["candidates"].as_array().expect("rows") {
-            let store = row["store"].as_str().expect("a store");
-            let root = std::path::Path::new(store.split_once('=').expect("KIND=PATH").1);
-            for item in row["items"].as_array().expect("items") {
-                let path = root.join(item["path"].as_str().expect("a path"));
-                let meta = path.symlink_metadata().expect("the plan lists what is there");
-                assert_eq!(item["inode"], meta.ino());
-                if meta.is_dir() {
-                    // What is left in it belongs to another row or another model.
-                    let _ = fs_err::remove_dir(&path);
-                } else {
-                    fs_err::remove_file(&path).expect("it goes");
-                }
-            }
-        }
-        let freed = before - du(lab.hub.root()) - du(folder.root());
-        assert_eq!(plan["total_reclaimable_bytes"], freed, "{args:?}: {plan:#}");
-        lab.sync_any();
-        assert_eq!(model(&lab.list(), "stays")["health"]["status"], "complete");
+    (lab, folder)
+}
+
+#[test]
+fn removing_what_a_plan_lists_frees_what_it_says() {
+    let (lab, folder) = to_be_cleaned();
+    check_plan_by_hand(&lab, &folder, &[]);
+    lab.sync();
+    check_plan_by_hand(&lab, &folder, &["--models", "publisher/model"]);
+    lab.sync();
+    let list = lab.list();
+    for name in ["acme/one", "acme/two", "stays"] {
+        assert_eq!(model(&list, name)["health"]["status"], "complete");
     }
+}
+
+#[test]
+fn removing_a_whole_repo_frees_what_the_plan_says() {
+    let (lab, folder) = to_be_cleaned();
+    // The orphan first, which no filter of models selects.
+    check_plan_by_hand(&lab, &folder, &[]);
+    lab.sync();
+    check_plan_by_hand(&lab, &folder, &["--models", "acme/one", "acme/two"]);
+    // Nothing of it is left to be told of.
+    let _ = lab.run(["sync", "--fast"]).success();
+    assert_eq!(lab.list()["problems"], json!([]));
 }
 
 #[test]
@@ -484,7 +525,7 @@ fn a_single_directory_as_the_store() {
     let model = &list["models"][0];
     assert_eq!(model["model"], "just-this");
     assert_eq!(model["quantization"]["label"], "4bit");
-    let out = lab.run(["path", "just-this"]).success();
+    let out = lab.run(["path", "just-this", "--store", &store]).success();
     assert_eq!(out.stdout.trim_end(), dir.display().to_string());
 }
 
@@ -494,7 +535,7 @@ fn an_adapter_inside_and_a_fused_model() {
     let base = ModelSpec::llama().seed(1);
     folder.model("base", &base.files());
     write_files(&folder.path("base/adapters"), &mlx_adapter(&base, "acme/base"));
-    let merged = base.clone().base_model("acme/base").relation("merge").seed(2);
+    let merged = base.base_model("acme/base").relation("merge").seed(2);
     folder.model("merged", &merged.files());
     lab.sync();
     let list = lab.list();
@@ -511,7 +552,7 @@ fn a_fused_model_that_equals_its_base_is_seen() {
     let lab = Lab::new();
     let base = ModelSpec::llama().seed(1);
     let _ = lab.hub.repo("acme/base").snapshot(&base.files()).with_ref("main");
-    let same = base.clone().base_model("acme/base").relation("finetune");
+    let same = base.base_model("acme/base").relation("finetune");
     let _ = lab.hub.repo("acme/same").snapshot(&same.files()).with_ref("main");
     // Other weights throughout.
     let _ = lab.hub.repo("acme/other").snapshot(&same.seed(2).files()).with_ref("main");

@@ -218,6 +218,17 @@ impl Frozen {
         Self(entries.collect())
     }
 
+    /// Files that are new, gone, or have other contents.
+    pub(crate) fn differing(&self, before: &Self) -> Vec<PathBuf> {
+        let told = |entry: &Entry| entry.accessed.map(|_| (entry.inode, entry.size, entry.modified));
+        let paths: BTreeSet<&PathBuf> = self.0.keys().chain(before.0.keys()).collect();
+        let differs = |path: &&&PathBuf| {
+            let of = |listing: &Self| listing.0.get(**path).map(told);
+            of(self) != of(before)
+        };
+        paths.iter().filter(differs).map(|path| (*path).clone()).collect()
+    }
+
     /// Panics with the first difference.
     #[track_caller]
     pub(crate) fn assert_same(&self, root: &Path, what: &str) {
@@ -294,22 +305,22 @@ pub(crate) fn cut(path: &Path, length: u64) {
 #[track_caller]
 pub(crate) fn assert_json(now: &Value, before: &Value, what: &str) {
     let mut found = Vec::new();
-    differences(String::new(), now, before, &mut found);
+    differences("", now, before, &mut found);
     assert!(found.is_empty(), "{what} is not what it was:\n{}", found.join("\n"));
 }
 
-fn differences(at: String, now: &Value, before: &Value, found: &mut Vec<String>) {
+fn differences(at: &str, now: &Value, before: &Value, found: &mut Vec<String>) {
     match (now, before) {
         (Value::Object(now), Value::Object(before)) => {
             let keys: BTreeSet<&String> = now.keys().chain(before.keys()).collect();
             for key in keys {
                 let of = |map: &serde_json::Map<String, Value>| map.get(key).cloned().unwrap_or_default();
-                differences(format!("{at}.{key}"), &of(now), &of(before), found);
+                differences(&format!("{at}.{key}"), &of(now), &of(before), found);
             }
         }
         (Value::Array(now), Value::Array(before)) if now.len() == before.len() => {
             for (index, (now, before)) in now.iter().zip(before).enumerate() {
-                differences(format!("{at}[{index}]"), now, before, found);
+                differences(&format!("{at}[{index}]"), now, before, found);
             }
         }
         _ if now == before => {}

@@ -1,5 +1,9 @@
 //! End to end: the program as a user runs it, on stores that the testkit makes. Nothing here looks inside mlxman.
 
+mod contract;
 mod damage;
 mod find;
 mod lab;
+mod original_manifests;
+mod preview;
+mod registry;

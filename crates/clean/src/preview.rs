@@ -1,15 +1,19 @@
 //! Building a plan from a survey. Nothing is touched.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 
 use chrono::{DateTime, Utc};
 use mlxman_manifest::registry::{Row, StoreSurvey, Survey, SurveyedModel, store_record, unusable};
 use mlxman_manifest::{Manifest, Summary};
-use mlxman_store::{EntryKind, FoundModel, OwnerId, ProblemKind, Scan, Stat, Stray};
+use mlxman_store::{FoundModel, OwnerId, ProblemKind, Scan, Stat, Stray};
 
 use crate::facts::facts_of;
 use crate::filter::{Facts, FilterSet, near_misses};
-use crate::plan::{Candidate, Item, ItemKind, Keep, Kept, PLAN_VERSION, Plan, PlanStore, Rule};
+use crate::guards::Guards;
+use crate::items::{Going, Items, items_of};
+use crate::plan::{Candidate, Keep, Kept, PLAN_VERSION, Plan, PlanStore, Rule};
+
+const PINNED: &str = "it is pinned; `mlxman unpin` lets it go";
 
 /// What a preview is asked.
 #[derive(Debug, Clone, Copy)]
@@ -33,15 +37,17 @@ pub fn preview(survey: &Survey, asked: Asked<'_>) -> Plan {
         filters_in_words: asked.filters.describe(),
         stores: Vec::new(),
         candidates: Vec::new(),
+        shared_items: Vec::new(),
         kept: Vec::new(),
         total_reclaimable_bytes: 0,
         total_reclaimable_at_least: false,
         near_misses: Vec::new(),
         problems: survey.unusable.iter().map(|(path, why)| unusable(path, why)).collect(),
     };
+    let guards = Guards::of(survey);
     for store in &survey.stores {
         match &store.scan {
-            Ok(scan) => of_store(&mut plan, store, scan, asked),
+            Ok(scan) => of_store(&mut plan, store, scan, asked, &guards),
             Err(_) => plan.problems.extend(store_record(store, asked.now).problems),
         }
     }
@@ -49,8 +55,22 @@ pub fn preview(survey: &Survey, asked: Asked<'_>) -> Plan {
         return plan;
     }
     for row in asked.gone {
-        if asked.filters.matches(&facts_of(&row.summary), asked.now) {
-            plan.candidates.push(gone(&row.summary));
+        if !asked.filters.matches(&facts_of(&row.summary), asked.now) {
+            continue;
+        }
+        // A record holds what the user said, which a pin keeps as well.
+        let kept = match &row.invalid {
+            Some(why) => Some((Keep::ManifestInvalid, format!("what you said of it is not known: {why}"))),
+            None => row.summary.pinned.then(|| (Keep::Pinned, PINNED.to_owned())),
+        };
+        match kept {
+            Some((rule, reason)) => plan.kept.push(Kept {
+                model: row.summary.model.clone(),
+                store: row.summary.store.clone(),
+                rule,
+                reason,
+            }),
+            None => plan.candidates.push(gone(&row.summary)),
         }
     }
     if plan.candidates.is_empty() && plan.kept.is_empty() {
@@ -68,7 +88,7 @@ enum Chosen<'a> {
     Stray { stray: &'a Stray, rule: Rule },
 }
 
-fn of_store(plan: &mut Plan, store: &StoreSurvey, scan: &Scan, asked: Asked<'_>) {
+fn of_store(plan: &mut Plan, store: &StoreSurvey, scan: &Scan, asked: Asked<'_>, guards: &Guards) {
     let models: Vec<(&FoundModel, &SurveyedModel)> = scan.models.iter().zip(&store.models).collect();
     let mut chosen: Vec<Chosen<'_>> = Vec::new();
     for (found, known) in &models {
@@ -80,7 +100,7 @@ fn of_store(plan: &mut Plan, store: &StoreSurvey, scan: &Scan, asked: Asked<'_>)
             None
         };
         let Some((rule, reason)) = why else { continue };
-        match keep(found, known, scan, rule) {
+        match keep(found, known, scan, rule).or_else(|| guards.keep(found, &models, scan, rule)) {
             Some((rule, reason)) => plan.kept.push(Kept {
                 model: known.summary.model.clone(),
                 store: store.spec.id(),
@@ -122,23 +142,33 @@ fn of_store(plan: &mut Plan, store: &StoreSurvey, scan: &Scan, asked: Asked<'_>)
         })
         .collect();
     let total = scan.ledger.reclaim(going.iter().copied());
-    plan.total_reclaimable_bytes += total.bytes;
+    plan.total_reclaimable_bytes = plan.total_reclaimable_bytes.saturating_add(total.bytes);
     plan.total_reclaimable_at_least |= total.at_least;
-    let users = users_of(scan);
-    let mut rows: Vec<Candidate> = chosen
+    let mut rows: Vec<(Candidate, Going<'_>)> = chosen
         .into_iter()
         .map(|one| match one {
             Chosen::Model { found, known, rule, reason } => {
-                model_row(scan, found, &known.summary, rule, reason, &going, &users)
+                (model_row(scan, found, &known.summary, rule, reason), Going::Model(found))
             }
-            Chosen::Stray { stray, rule } => stray_row(scan, stray, rule),
+            Chosen::Stray { stray, rule } => (stray_row(scan, stray, rule), Going::Stray(stray)),
         })
         .collect();
-    rows.sort_by(|a, b| {
+    rows.sort_by(|(a, _), (b, _)| {
         b.reclaimable_bytes
             .cmp(&a.reclaimable_bytes)
             .then_with(|| (&a.model, &a.path).cmp(&(&b.model, &b.path)))
     });
+    let (mut rows, going): (Vec<Candidate>, Vec<Going<'_>>) = rows.into_iter().unzip();
+    let Items { by_row, shared } = items_of(scan, &going);
+    for (row, items) in rows.iter_mut().zip(by_row) {
+        row.items = items;
+    }
+    // Rows are numbered through all stores.
+    let before = plan.candidates.len();
+    plan.shared_items.extend(shared.into_iter().map(|mut item| {
+        item.needs.iter_mut().for_each(|row| *row += before);
+        item
+    }));
     plan.candidates.append(&mut rows);
     let root = scan.root().stat().ok();
     plan.stores.push(PlanStore {
@@ -158,12 +188,12 @@ fn safe_to_go(found: &FoundModel, scan: &Scan) -> Option<(Rule, String)> {
     {
         return Some((Rule::Empty, "there is no file in it".to_owned()));
     }
-    let repo = found.repo.as_ref().filter(|repo| repo.detached())?;
+    let repo = found.repo.as_ref().filter(|repo| repo.detached() == Some(true))?;
     let named = scan
         .models
         .iter()
         .filter_map(|other| other.repo.as_ref())
-        .find(|other| other.kind == repo.kind && other.id == repo.id && !other.detached());
+        .find(|other| other.kind == repo.kind && other.id == repo.id && other.detached() == Some(false));
     Some(match named {
         Some(other) => (
             Rule::Detached,
@@ -176,7 +206,7 @@ fn safe_to_go(found: &FoundModel, scan: &Scan) -> Option<(Rule, String)> {
 /// Why a model is kept although it was chosen.
 fn keep(found: &FoundModel, known: &SurveyedModel, scan: &Scan, rule: Rule) -> Option<(Keep, String)> {
     if known.summary.pinned {
-        return Some((Keep::Pinned, "it is pinned; `mlxman unpin` lets it go".to_owned()));
+        return Some((Keep::Pinned, PINNED.to_owned()));
     }
     if let Some(why) = &known.invalid {
         return Some((Keep::ManifestInvalid, format!("what you said of it is not known: {why}")));
@@ -197,7 +227,7 @@ fn keep(found: &FoundModel, known: &SurveyedModel, scan: &Scan, rule: Rule) -> O
         .models
         .iter()
         .filter_map(|other| other.repo.as_ref())
-        .any(|other| other.kind == repo.kind && other.id == repo.id && !other.detached());
+        .any(|other| other.kind == repo.kind && other.id == repo.id && other.detached() == Some(false));
     (rule == Rule::Detached && !others).then(|| {
         let reason = "no ref names it, and no other snapshot of the repo is named by one: \
                       somebody asked for this revision by its commit";
@@ -205,59 +235,8 @@ fn keep(found: &FoundModel, known: &SurveyedModel, scan: &Scan, rule: Rule) -> O
     })
 }
 
-/// Which models use the file at a place in the store.
-fn users_of(scan: &Scan) -> HashMap<String, Vec<OwnerId>> {
-    let mut users: HashMap<String, Vec<OwnerId>> = HashMap::new();
-    for model in &scan.models {
-        for file in &model.files {
-            users.entry(file.real.clone()).or_default().push(model.owner);
-            if let Some((path, _)) = model.blob_link_of(file) {
-                users.entry(path).or_default().push(model.owner);
-            }
-        }
-    }
-    users
-}
-
-fn model_row(
-    scan: &Scan,
-    found: &FoundModel,
-    summary: &Summary,
-    rule: Rule,
-    reason: String,
-    going: &HashSet<OwnerId>,
-    users: &HashMap<String, Vec<OwnerId>>,
-) -> Candidate {
+fn model_row(scan: &Scan, found: &FoundModel, summary: &Summary, rule: Rule, reason: String) -> Candidate {
     let reclaim = scan.ledger.reclaim([found.owner]);
-    let mut items = Vec::new();
-    let mut seen = HashSet::new();
-    for file in &found.files {
-        if let Some(link) = &file.link {
-            items.push(item(found.place_of(file), &link.stat, Some(link.target.clone())));
-        }
-        let all_go = |path: &str| {
-            !scan.is_held_elsewhere(path)
-                && users.get(path).is_some_and(|users| users.iter().all(|user| going.contains(user)))
-        };
-        if let Some((path, link)) = found.blob_link_of(file)
-            && all_go(&path)
-            && seen.insert(path.clone())
-        {
-            items.push(item(path, &link.stat, Some(link.target)));
-        }
-        // A link that leads elsewhere in the store does not own what it leads to.
-        let owns = file.link.is_none() || file.blob.is_some();
-        if owns && all_go(&file.real) && seen.insert(file.real.clone()) {
-            items.push(item(file.real.clone(), &file.stat, None));
-        }
-    }
-    for (path, stat) in found.records.iter().chain(&found.listing) {
-        items.push(item(path.clone(), stat, None));
-    }
-    // Deepest first, so that each is empty when its turn comes.
-    let mut dirs: Vec<&(String, Stat)> = found.dirs.iter().collect();
-    dirs.sort_by(|a, b| b.0.len().cmp(&a.0.len()).then_with(|| b.0.cmp(&a.0)));
-    items.extend(dirs.into_iter().map(|(path, stat)| item(path.clone(), stat, None)));
     Candidate {
         model: Some(summary.model.clone()),
         path: None,
@@ -275,7 +254,7 @@ fn model_row(
         last_modified: found.last_modified(),
         pinned: summary.pinned,
         in_use: false,
-        items,
+        items: Vec::new(),
     }
 }
 
@@ -298,11 +277,7 @@ fn stray_row(scan: &Scan, stray: &Stray, rule: Rule) -> Candidate {
         last_modified: stray.last_modified(),
         pinned: false,
         in_use: false,
-        items: stray
-            .items
-            .iter()
-            .map(|one| item(one.path.clone(), &one.stat, one.link_target.clone()))
-            .collect(),
+        items: Vec::new(),
     }
 }
 
@@ -328,23 +303,6 @@ fn gone(summary: &Summary) -> Candidate {
     }
 }
 
-fn item(path: String, stat: &Stat, link_target: Option<String>) -> Item {
-    let kind = match stat.kind {
-        EntryKind::Dir => ItemKind::Dir,
-        EntryKind::Link => ItemKind::Link,
-        _ => ItemKind::File,
-    };
-    Item {
-        path,
-        kind,
-        device: stat.dev,
-        inode: stat.ino,
-        size: stat.size,
-        mtime_ns: stat.mtime_ns,
-        link_target,
-    }
-}
-
 fn state_of(scan: &Scan) -> String {
     let mut hasher = blake3::Hasher::new();
     let mut stat = |path: &str, stat: &Stat| {
@@ -360,8 +318,11 @@ fn state_of(scan: &Scan) -> String {
                 stat(&link.target, &link.stat);
             }
         }
-        for (path, of_dir) in &model.dirs {
+        for (path, of_dir) in model.dirs.iter().chain(&model.listing) {
             stat(path, of_dir);
+        }
+        for record in &model.records {
+            stat(&record.path, &record.stat);
         }
     }
     for item in scan.strays.iter().flat_map(|stray| &stray.items) {

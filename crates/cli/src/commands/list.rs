@@ -1,10 +1,12 @@
 //! `mlxman list`: the models of the registry.
 
+use std::cell::Cell;
+
 use anyhow::Result;
 use mlxman_manifest::Summary;
-use mlxman_manifest::registry::{Contents, Row, StoreProblem, unusable};
+use mlxman_manifest::registry::{Contents, RegistryError, Row, StoreProblem, unusable};
 use mlxman_store::{Severity, StoreSpec};
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 use serde_json::Value;
 
 use crate::args::{List, Sort};
@@ -17,7 +19,7 @@ use crate::table::{age, bytes, count, number, plural, reclaim, render, text};
 #[derive(Serialize)]
 struct Output<'a> {
     schema: &'static str,
-    models: Vec<Value>,
+    models: Documents<'a>,
     problems: Vec<&'a StoreProblem>,
     totals: Totals,
 }
@@ -42,14 +44,17 @@ pub(super) fn run(args: &List, context: &Context) -> Result<Verdict> {
     let only_stores = args.filters.args(Vec::new()) == Default::default();
     let problems: Vec<&StoreProblem> =
         if only_stores { store_problems(context, &contents).chain(&lost).collect() } else { Vec::new() };
-    let ailing = rows.iter().any(|row| (row.summary.ailing && row.summary.present) || row.invalid.is_some())
-        || problems.iter().any(|problem| problem.problem.severity > Severity::Info);
+    let mut ailing =
+        rows.iter().any(|row| (row.summary.ailing && row.summary.present) || row.invalid.is_some())
+            || problems.iter().any(|problem| problem.problem.severity > Severity::Info);
     if context.printer.json {
-        let models = documents(context, &rows)?;
+        let models = Documents { context, rows: &rows, lost: Cell::new(false) };
         let size_bytes =
             rows.iter().filter(|row| row.summary.present).map(|row| row.summary.size_bytes).sum();
         let totals = Totals { models: rows.len(), size_bytes };
-        context.printer.json(&Output { schema: "mlxman-list-1", models, problems, totals })?;
+        let output = Output { schema: "mlxman-list-1", models, problems, totals };
+        context.printer.json(&output)?;
+        ailing |= output.models.lost.get();
     } else {
         table(context, &contents, &rows, &problems)?;
     }
@@ -76,24 +81,47 @@ fn store_problems<'a>(
         .flat_map(|(_, record)| &record.problems)
 }
 
-/// The whole manifests; of one that cannot be used, what is known otherwise, with the problem on its row.
-fn documents(context: &Context, rows: &[&Row]) -> Result<Vec<Value>> {
-    rows.iter()
-        .map(|row| match &row.invalid {
-            None => Ok(context.registry.document(&row.path)?),
-            Some(why) => {
-                let problem = unusable(&row.path, why).problem;
-                let summary = &row.summary;
-                Ok(serde_json::json!({
-                    "model": summary.model,
-                    "store": summary.store,
-                    "source": {"repo_id": summary.repo_id, "revision": summary.revision, "refs": summary.refs},
-                    "storage": {"present": summary.present, "size_bytes": summary.size_bytes},
-                    "health": {"status": "damaged", "problems": [problem]},
-                }))
-            }
+/// The whole manifests, read one after the other while they are printed, so that a long list needs no more memory than
+/// a short one.
+struct Documents<'a> {
+    context: &'a Context,
+    rows: &'a [&'a Row],
+    /// Whether one could not be read that the index had as good: it was changed just now.
+    lost: Cell<bool>,
+}
+
+impl Serialize for Documents<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(self.rows.iter().map(|row| self.document(row)))
+    }
+}
+
+impl Documents<'_> {
+    /// The manifest of a row; of one that cannot be used, what is known otherwise, with the problem.
+    fn document(&self, row: &Row) -> Value {
+        let why = match &row.invalid {
+            Some(why) => why.clone(),
+            None => match self.context.registry.document(&row.path) {
+                Ok(document) => return document,
+                Err(error) => {
+                    self.lost.set(true);
+                    match error {
+                        RegistryError::Invalid { source, .. } => source.to_string(),
+                        other => other.to_string(),
+                    }
+                }
+            },
+        };
+        let problem = unusable(&row.path, &why).problem;
+        let summary = &row.summary;
+        serde_json::json!({
+            "model": summary.model,
+            "store": summary.store,
+            "source": {"repo_id": summary.repo_id, "revision": summary.revision, "refs": summary.refs},
+            "storage": {"present": summary.present, "size_bytes": summary.size_bytes},
+            "health": {"status": "damaged", "problems": [problem]},
         })
-        .collect()
+    }
 }
 
 fn table(context: &Context, contents: &Contents, rows: &[&Row], problems: &[&StoreProblem]) -> Result<()> {

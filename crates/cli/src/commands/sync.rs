@@ -84,6 +84,17 @@ fn print(report: &SyncReport, context: &Context) -> Result<()> {
         let place = problem.problem.path.as_deref().map(|path| format!("{path}: ")).unwrap_or_default();
         printer.warning(&format!("{}: {place}{}", problem.problem.kind, problem.problem.message));
     }
+    if report.dry_run {
+        for model in &report.models {
+            let word = match model.change {
+                Change::Added => "new",
+                Change::Updated => "updated",
+                Change::Gone => "gone",
+                _ => continue,
+            };
+            printer.data(&format!("{word:<8} {}", model.model))?;
+        }
+    }
     let mut parts = Vec::new();
     for (change, word) in [
         (Change::Added, "new"),

@@ -8,25 +8,33 @@ use crate::exit::{Verdict, wrong};
 use crate::select::one;
 
 pub(super) fn run(args: &Tag, context: &Context) -> Result<Verdict> {
-    for tag in args.tags.iter().chain(&args.remove) {
+    let (minus, add): (Vec<&str>, Vec<&str>) =
+        args.tags.iter().map(String::as_str).partition(|tag| tag.starts_with('-'));
+    let remove: Vec<&str> = args
+        .remove
+        .iter()
+        .map(String::as_str)
+        .chain(minus.iter().map(|tag| tag.trim_start_matches('-')))
+        .collect();
+    for tag in add.iter().chain(&remove) {
         check(tag)?;
     }
     let contents = context.registry.contents()?;
     let row = one(context, &contents, &args.model)?.clone();
     let found = row.summary.tags.clone();
     let summaries = context.registry.edit_user(&[row], |user| {
-        for tag in &args.tags {
+        for tag in &add {
             user.untagged.retain(|gone| !gone.eq_ignore_ascii_case(tag));
-            if !user.tags.contains(tag) {
-                user.tags.push(tag.clone());
+            if !user.tags.iter().any(|own| own == tag) {
+                user.tags.push((*tag).to_owned());
             }
         }
-        for tag in &args.remove {
+        for tag in &remove {
             let mine = user.tags.iter().any(|own| own.eq_ignore_ascii_case(tag));
             user.tags.retain(|own| !own.eq_ignore_ascii_case(tag));
             // A tag that was found comes back with every sync unless it is remembered as unwanted.
             if found.iter().any(|own| own.eq_ignore_ascii_case(tag)) && !mine {
-                user.untagged.push(tag.clone());
+                user.untagged.push((*tag).to_owned());
             }
         }
         user.tags.sort_unstable();

@@ -203,7 +203,7 @@ impl Subject<'_> {
             source.repo_kind = Some(repo.kind);
             source.revision = Some(repo.revision.clone());
             source.refs = repo.refs.clone();
-            source.detached = Some(repo.detached());
+            source.detached = repo.detached();
             source.current = Some(repo.current);
             let key = self.model.key.clone();
             self.says("source.repo_id", &key, "the cache's directory name");

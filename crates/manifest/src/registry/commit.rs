@@ -93,7 +93,8 @@ impl Registry {
             entries.push(Arc::new(entry));
         }
         report.models.sort_by_cached_key(|row| (row.model.to_lowercase(), row.store.clone()));
-        if writes {
+        // A wrong call changes nothing.
+        if writes && !matches!(failed, Some(RegistryError::Override { .. })) {
             self.write_index(entries, records)?;
         }
         match failed {

@@ -88,6 +88,8 @@ pub(super) struct Looking {
     pub(super) wants_hashes: bool,
     /// Only models that answer to one of these; all where empty.
     pub(super) only: Arc<Vec<String>>,
+    /// Whether the user says something of these models with this call: then each is put together anew.
+    pub(super) user_speaks: bool,
 }
 
 /// Walks all stores at once and inspects what changed, each store in threads of its own.
@@ -157,6 +159,7 @@ fn one(
     let fingerprint = fingerprint(scan, model, &looking.catalog_digest);
     if let Some(entry) = before
         && entry.invalid.is_none()
+        && !looking.user_speaks
         && entry.fingerprint == fingerprint
         && entry.summary.present
         && (entry.hashed || !looking.wants_hashes)
@@ -217,7 +220,8 @@ fn fingerprint(scan: &Scan, model: &FoundModel, catalog_digest: &str) -> String 
             .into_iter()
             .for_each(&mut number);
     }
-    for (_, stat) in model.listing.iter().chain(&model.records) {
+    let records = model.records.iter().map(|record| &record.stat);
+    for stat in model.listing.iter().map(|(_, stat)| stat).chain(records) {
         [stat.ino, stat.size, stat.mtime_ns as u64].into_iter().for_each(&mut number);
     }
     let reclaim = scan.ledger.reclaim([model.owner]);

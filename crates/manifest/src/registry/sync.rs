@@ -201,6 +201,7 @@ impl Registry {
             catalog_digest: catalog_digest(catalog),
             wants_hashes: !options.fast,
             only: Arc::new(options.only.clone()),
+            user_speaks: !options.overrides.is_empty() || options.notes.is_some(),
         };
         let mut observed = look(specs, &looking, options.store_limit);
         look_again(&mut observed, !options.fast);
@@ -410,7 +411,10 @@ impl Registry {
         outcome.bytes = hashed.bytes;
         outcome.interrupted = hashed.interrupted;
         outcome.unreadable = hashed.failed;
+        // Under the lock, so that no other process sweeps the file away that is being written.
+        let lock = self.lock(&|| observer.waiting()).ok();
         outcome.save_error = outcome.hashes.save(&path).err();
+        drop(lock);
         if !outcome.interrupted {
             outcome.comparisons = super::across::compare_with_base(observed, &outcome.hashes, observer);
             outcome.interrupted = observer.interrupted();

@@ -10,16 +10,18 @@
 
 use std::collections::HashMap;
 use std::ffi::CString;
+use std::path::PathBuf;
 
 use rayon::prelude::*;
 
-use super::Layout;
+use super::{Counted, Layout, by_text, count_all, is_desktop_noise};
 use crate::access::{DirHandle, Entry, EntryKind, Stat};
 use crate::filesystem::Filesystem;
+use crate::held::{self, Held};
 use crate::ledger::{LedgerBuilder, OwnerId, Users};
 use crate::problem::{Problem, ProblemKind};
 use crate::safe::resolve;
-use crate::scan::{FileEntry, FoundModel, Link, Scan, ScanError, Stray, StrayItem};
+use crate::scan::{FileEntry, FoundInStore, FoundModel, Link, Scan, ScanError, Stray, StrayItem};
 use crate::spec::{StoreKind, StoreSpec};
 use crate::watch::Progress;
 
@@ -58,8 +60,10 @@ impl Layout for Folder {
             }
         }
         found.book_files();
-        let Found { models, strays, book } = found;
-        Ok(Scan::new(spec.clone(), filesystem, models, strays, book.finish(), root, Default::default()))
+        let Found { models, strays, book, outside, .. } = found;
+        let found =
+            FoundInStore { models, strays, ledger: book.finish(), outside, ..FoundInStore::default() };
+        Ok(Scan::new(spec.clone(), filesystem, root, found))
     }
 }
 
@@ -68,6 +72,10 @@ struct Found {
     models: Vec<FoundModel>,
     strays: Vec<Stray>,
     book: LedgerBuilder,
+    /// Directories of the store that links in a model lead to, with the model that uses them.
+    linked_dirs: Vec<(String, OwnerId)>,
+    /// Where links that belong to no model lead out of the store.
+    outside: Vec<PathBuf>,
 }
 
 impl Found {
@@ -75,6 +83,8 @@ impl Found {
         let shift = self.book.merge(other.book);
         other.models.iter_mut().for_each(|model| model.owner += shift);
         other.strays.iter_mut().for_each(|stray| stray.owner = stray.owner.map(|owner| owner + shift));
+        self.linked_dirs.extend(other.linked_dirs.into_iter().map(|(dir, owner)| (dir, owner + shift)));
+        self.outside.append(&mut other.outside);
         self.models.append(&mut other.models);
         self.strays.append(&mut other.strays);
     }
@@ -88,10 +98,21 @@ impl Found {
             }
         }
         for model in &self.models {
+            let users = if model.keeps_dirs { Users::Never } else { Users::one(model.owner) };
+            for (_, stat) in &model.dirs {
+                self.book.add(stat, stat.allocated, users.clone());
+            }
             for file in model.files.iter().filter(|file| file.link.is_none()) {
-                let users = match linked.get(file.real.as_str()) {
-                    None => Users::one(model.owner),
-                    Some(others) => Users::several(others.iter().copied().chain([model.owner]).collect()),
+                let by_dir = self.linked_dirs.iter().filter(|(dir, _)| {
+                    file.real.strip_prefix(dir.as_str()).is_some_and(|rest| rest.starts_with('/'))
+                });
+                let mut owners: Vec<OwnerId> = by_dir.map(|(_, owner)| *owner).collect();
+                owners.extend(linked.get(file.real.as_str()).into_iter().flatten());
+                let users = if owners.is_empty() {
+                    Users::one(model.owner)
+                } else {
+                    owners.push(model.owner);
+                    Users::several(owners)
                 };
                 self.book.add(&file.stat, file.certain, users);
             }
@@ -100,7 +121,7 @@ impl Found {
 
     fn stray(&mut self, kind: ProblemKind, path: &str, message: impl Into<String>) {
         let problem = Problem::new(kind, Some(path), message);
-        self.strays.push(Stray { problem, repo_id: None, owner: None, items: Vec::new() });
+        self.strays.push(Stray { problem, repo_id: None, owner: None, items: Vec::new(), payload: None });
     }
 }
 
@@ -202,7 +223,7 @@ impl<'a> Walk<'a> {
                 found.book.add(&entry.stat, entry.stat.allocated, Users::Never);
                 return self.loose_link(dir, entry, prefix, found);
             }
-            _ => return found.book.add(&entry.stat, entry.stat.allocated, Users::Never),
+            _ => return self.count(dir, entry, &lossy, found),
         }
         if !crate::is_safe_component(name) {
             found.stray(
@@ -210,7 +231,7 @@ impl<'a> Walk<'a> {
                 &lossy.escape_debug().to_string(),
                 "its name holds a separator; it was not read",
             );
-            return self.count(dir, entry, found);
+            return self.count(dir, entry, &lossy, found);
         }
         if is_hub_repo(name) {
             if !found.strays.iter().any(|stray| stray.problem.kind == ProblemKind::HubInsideFolder) {
@@ -225,10 +246,10 @@ impl<'a> Walk<'a> {
                     format!("this is a repo of a hub cache; add --store hub={here} to see its models"),
                 );
             }
-            return self.count(dir, entry, found);
+            return self.count(dir, entry, &lossy, found);
         }
         if (depth == 0 && NOT_MODELS.contains(&name)) || name.starts_with('.') || depth > DEPTH {
-            return self.count(dir, entry, found);
+            return self.count(dir, entry, &lossy, found);
         }
         match dir.open_dir(&entry.raw_name).and_then(|below| Ok((below.list()?, below))) {
             Ok((entries, below)) => {
@@ -254,17 +275,10 @@ impl<'a> Walk<'a> {
         }
     }
 
-    fn count(&self, dir: &DirHandle, entry: &Entry, found: &mut Found) {
-        found.book.add(&entry.stat, entry.stat.allocated, Users::Never);
-        if entry.stat.kind == EntryKind::Dir
-            && let Ok(below) = dir.open_dir(&entry.raw_name)
-            && let Ok(entries) = below.list()
-        {
-            self.progress.step(entries.len() as u64);
-            for entry in &entries {
-                self.count(&below, entry, found);
-            }
-        }
+    /// Counts what stays whatever goes.
+    fn count(&self, dir: &DirHandle, entry: &Entry, path: &str, found: &mut Found) {
+        let mut counted = Counted { strays: &mut found.strays, items: None };
+        count_all(dir, entry, path, &Users::Never, &mut found.book, &mut counted);
     }
 
     fn loose_link(&self, dir: &DirHandle, entry: &Entry, prefix: &str, found: &mut Found) {
@@ -272,14 +286,17 @@ impl<'a> Walk<'a> {
         let target = dir.read_link(&entry.raw_name).unwrap_or_default();
         let base = prefix.trim_end_matches('/');
         match resolve(&self.root_path, base, &target) {
-            None => found.stray(
+            None => {
+                found.outside.push(by_text(&self.root_path, base, &target));
+                found.stray(
                 ProblemKind::LinkOutsideStore,
                 &path,
                 format!(
                     "it links to `{}`, outside the store; it was not followed (name its target as a store of its own)",
                     target.escape_debug()
                 ),
-            ),
+            );
+            }
             Some(inside) => match self.stat_below(&inside) {
                 // Another name of what is found in its own place.
                 Ok(_) => {}
@@ -325,8 +342,8 @@ impl<'a> Walk<'a> {
     ) {
         let owner = found.book.owner();
         let mut model = empty_model(owner, key, name);
+        // Its directories are booked at the end, when it is known whether they go.
         if let Some(stat) = stat {
-            found.book.add(&stat, stat.allocated, Users::one(owner));
             model.dirs.push((model.key.clone(), stat));
         }
         self.below(dir, "", entries, &mut model, found, 0);
@@ -353,9 +370,9 @@ impl<'a> Walk<'a> {
     ) {
         for entry in entries {
             let lossy = format!("{inside}{}", entry.lossy_name());
-            let users = Users::one(model.owner);
             let safe = entry.name().is_some_and(crate::is_safe_component);
             if !safe {
+                model.keeps_dirs = true;
                 found.book.add(&entry.stat, entry.stat.allocated, Users::Never);
                 let kind =
                     if entry.name().is_some() { ProblemKind::UnsafeName } else { ProblemKind::NameNotUtf8 };
@@ -368,7 +385,7 @@ impl<'a> Walk<'a> {
             }
             // The root as a model: the scripts' manifests beside it are not part of it.
             if model.key.is_empty() && inside.is_empty() && NOT_MODELS.contains(&lossy.as_str()) {
-                self.count(dir, &entry, found);
+                self.count(dir, &entry, &lossy, found);
                 continue;
             }
             match entry.stat.kind {
@@ -376,7 +393,6 @@ impl<'a> Walk<'a> {
                     match dir.open_dir(&entry.raw_name).and_then(|d| Ok((d.list()?, d))) {
                         Ok((entries, below)) => {
                             self.progress.step(entries.len() as u64);
-                            found.book.add(&entry.stat, entry.stat.allocated, users);
                             model.dirs.push((in_store(&model.key, &lossy), entry.stat));
                             if inside.is_empty() && lossy == ".cache" {
                                 self.records(&below, ".cache/", entries, model, found, 0);
@@ -385,6 +401,7 @@ impl<'a> Walk<'a> {
                             }
                         }
                         Err(error) => {
+                            model.keeps_dirs = true;
                             found.book.add(&entry.stat, entry.stat.allocated, Users::Never);
                             model.problems.push(Problem::new(
                                 ProblemKind::Unreadable,
@@ -398,7 +415,10 @@ impl<'a> Walk<'a> {
                     let real = in_store(&model.key, &lossy);
                     self.file(dir, &entry, lossy, real, model, found);
                 }
-                _ => found.book.add(&entry.stat, entry.stat.allocated, Users::Never),
+                _ => {
+                    model.keeps_dirs = true;
+                    self.count(dir, &entry, &in_store(&model.key, &lossy), found);
+                }
             }
         }
     }
@@ -413,46 +433,65 @@ impl<'a> Walk<'a> {
         model: &mut FoundModel,
         found: &mut Found,
     ) {
+        let record =
+            |link_target: Option<String>| StrayItem { path: place.clone(), stat: entry.stat, link_target };
         if entry.stat.kind == EntryKind::File {
+            if is_desktop_noise(path.rsplit('/').next().unwrap_or(&path)) {
+                found.book.add(&entry.stat, entry.stat.allocated, Users::one(model.owner));
+                return model.records.push(record(None));
+            }
             // Booked at the end, when it is known which links lead to it.
             let certain = self.certain(dir, entry);
-            model.files.push(FileEntry {
-                path,
-                real: place,
-                stat: entry.stat,
-                certain,
-                link: None,
-                blob: None,
-            });
-            return;
+            let (real, link, blob) = (place, None, None);
+            return model.files.push(FileEntry { path, real, stat: entry.stat, certain, link, blob });
         }
         found.book.add(&entry.stat, entry.stat.allocated, Users::one(model.owner));
-        let mut problem =
-            |kind, message: String| model.problems.push(Problem::new(kind, Some(&path), message));
-        let target = match dir.read_link(&entry.raw_name) {
-            Ok(target) => target,
-            Err(error) => {
-                return problem(ProblemKind::Unreadable, format!("this link cannot be read: {error}"));
-            }
-        };
-        let base = place.rsplit_once('/').map_or("", |(parent, _)| parent);
-        let Some(real) = resolve(&self.root_path, base, &target) else {
-            return problem(
-                ProblemKind::LinkOutsideStore,
-                format!("it links to `{}`, outside the store; it was not followed", target.escape_debug()),
-            );
-        };
-        match self.stat_below(&real) {
-            Ok(stat) if stat.kind == EntryKind::File => {
-                let link = Some(Link { target, stat: entry.stat });
+        let target = dir.read_link(&entry.raw_name);
+        match self.linked(&target, &place, model, found) {
+            Ok((real, stat)) => {
+                let link = target.ok().map(|target| Link { target, stat: entry.stat });
                 // The bytes have their own name elsewhere, so removing this link frees none of them.
                 model.files.push(FileEntry { path, real, stat, certain: 0, link, blob: None });
             }
-            Ok(_) => problem(
-                ProblemKind::LinkNotFollowed,
-                "it links to something that is no regular file; only one hop is followed".to_owned(),
-            ),
-            Err(_) => problem(ProblemKind::DanglingLink, format!("it links to `{real}`, which is not there")),
+            Err((kind, message)) => {
+                model.problems.push(Problem::new(kind, Some(&path), message));
+                model.records.push(record(target.ok()));
+            }
+        }
+    }
+
+    /// The file that a link at `place` leads to, one hop, inside the store.
+    fn linked(
+        &self,
+        target: &std::io::Result<String>,
+        place: &str,
+        model: &mut FoundModel,
+        found: &mut Found,
+    ) -> Result<(String, Stat), (ProblemKind, String)> {
+        let target = match target {
+            Ok(target) => target,
+            Err(error) => {
+                return Err((ProblemKind::Unreadable, format!("this link cannot be read: {error}")));
+            }
+        };
+        let base = place.rsplit_once('/').map_or("", |(parent, _)| parent);
+        let Some(real) = resolve(&self.root_path, base, target) else {
+            model.outside.push(by_text(&self.root_path, base, target));
+            return Err((
+                ProblemKind::LinkOutsideStore,
+                format!("it links to `{}`, outside the store; it was not followed", target.escape_debug()),
+            ));
+        };
+        match self.stat_below(&real) {
+            Ok(stat) if stat.kind == EntryKind::File => Ok((real, stat)),
+            Ok(stat) => {
+                if stat.kind == EntryKind::Dir {
+                    found.linked_dirs.push((real, model.owner));
+                }
+                let message = "it links to something that is no regular file; only one hop is followed";
+                Err((ProblemKind::LinkNotFollowed, message.to_owned()))
+            }
+            Err(_) => Err((ProblemKind::DanglingLink, format!("it links to `{real}`, which is not there"))),
         }
     }
 
@@ -469,47 +508,77 @@ impl<'a> Walk<'a> {
         if inside == ".cache/huggingface/" {
             model.download_records = Some(in_store(&model.key, ".cache/huggingface"));
         }
-        let held = entries.iter().any(|entry| entry.name().is_some_and(|name| name.ends_with(".incomplete")))
-            && entries.iter().any(|entry| {
-                entry.name().is_some_and(|name| name.ends_with(".lock"))
-                    && crate::held::is_held(dir, &entry.raw_name)
-            });
+        let partial = |entry: &&Entry| entry.name().is_some_and(|name| name.ends_with(".incomplete"));
+        // Which lock is whose does not follow from a partial file's name, so any that is held counts.
+        let locked = match entries.iter().find(partial) {
+            None => Held::No,
+            Some(_) => entries
+                .iter()
+                .filter(|entry| entry.name().is_some_and(|name| name.ends_with(".lock")))
+                .map(|entry| held::of(dir, &entry.raw_name))
+                .max()
+                .unwrap_or(Held::No),
+        };
         for entry in entries {
             let path = format!("{inside}{}", entry.lossy_name());
             let real = in_store(&model.key, &path);
-            if entry.stat.kind == EntryKind::Dir && depth < 32 {
-                found.book.add(&entry.stat, entry.stat.allocated, Users::one(model.owner));
-                model.dirs.push((real, entry.stat));
-                if let Ok(below) = dir.open_dir(&entry.raw_name)
-                    && let Ok(entries) = below.list()
-                {
-                    self.records(&below, &format!("{path}/"), entries, model, found, depth + 1);
+            if entry.stat.kind == EntryKind::Dir {
+                match dir.open_dir(&entry.raw_name).and_then(|below| Ok((below.list()?, below))) {
+                    Ok((entries, below)) if depth < 32 => {
+                        model.dirs.push((real, entry.stat));
+                        self.records(&below, &format!("{path}/"), entries, model, found, depth + 1);
+                    }
+                    _ => {
+                        model.keeps_dirs = true;
+                        self.count(dir, &entry, &real, found);
+                    }
                 }
-                continue;
+            } else if partial(&&entry) {
+                self.partial(dir, &entry, &real, locked, model, found);
+            } else {
+                found.book.add(&entry.stat, entry.stat.allocated, Users::one(model.owner));
+                model.records.push(StrayItem { path: real, stat: entry.stat, link_target: None });
             }
-            if path.ends_with(".incomplete") {
-                let (kind, message) = if held {
-                    (
-                        ProblemKind::PartialLive,
-                        "a download into this directory is running; its partial file is left alone",
-                    )
-                } else {
-                    (
-                        ProblemKind::PartialDead,
-                        "a download was broken off; download again to go on, or remove this partial file",
-                    )
-                };
-                let owner = (!held).then(|| found.book.owner());
-                let certain = self.certain(dir, &entry);
-                found.book.add(&entry.stat, certain, owner.map_or(Users::Never, Users::one));
-                let items = vec![StrayItem { path: real.clone(), stat: entry.stat, link_target: None }];
-                let problem = Problem::new(kind, Some(&real), message);
-                found.strays.push(Stray { problem, repo_id: None, owner, items });
-                continue;
-            }
-            found.book.add(&entry.stat, entry.stat.allocated, Users::one(model.owner));
-            model.records.push((real, entry.stat));
         }
+    }
+
+    /// A partial file in a model's own directory: a row of its own, which also goes with the model.
+    fn partial(
+        &self,
+        dir: &DirHandle,
+        entry: &Entry,
+        real: &str,
+        locked: Held,
+        model: &mut FoundModel,
+        found: &mut Found,
+    ) {
+        let (kind, message) = match locked {
+            Held::Yes => (
+                ProblemKind::PartialLive,
+                "a download into this directory is running; its partial file is left alone",
+            ),
+            Held::Unknown => (
+                ProblemKind::PartialLive,
+                "a partial download whose lock cannot be asked; it may be running, so it is left alone",
+            ),
+            Held::No => (
+                ProblemKind::PartialDead,
+                "a download was broken off; download again to go on, or remove this partial file",
+            ),
+        };
+        let owner = (locked == Held::No).then(|| found.book.owner());
+        let users = match owner {
+            Some(owner) => Users::Any(Box::new([owner, model.owner])),
+            None => Users::Never,
+        };
+        model.keeps_dirs |= owner.is_none();
+        found.book.add(&entry.stat, self.certain(dir, entry), users);
+        let item = StrayItem { path: real.to_owned(), stat: entry.stat, link_target: None };
+        if owner.is_some() {
+            model.records.push(item.clone());
+        }
+        let problem = Problem::new(kind, Some(real), message);
+        found.strays.push(Stray { problem, repo_id: None, owner, items: vec![item], payload: None });
     }
 }
 
@@ -533,6 +602,8 @@ fn empty_model(owner: u32, key: String, name: String) -> FoundModel {
         listing: None,
         download_records: None,
         records: Vec::new(),
+        outside: Vec::new(),
+        keeps_dirs: false,
         is_file: false,
     }
 }

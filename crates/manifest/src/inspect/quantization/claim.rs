@@ -102,7 +102,9 @@ fn beside_config(subject: &mut Subject<'_>) -> Option<Claim> {
             let Some(inner) = value.get(key) else { continue };
             value = inner.clone();
         }
-        if number(&value, BITS).is_some() || value.get("quant_algo").is_some() {
+        let said = BITS.iter().chain(&["quant_algo"]).find(|key| value.get(**key).is_some());
+        if let Some(said) = said {
+            let key = if key.is_empty() { *said } else { key };
             return Claim::new(file, key.to_owned(), value, Some(method));
         }
     }

@@ -62,8 +62,8 @@ pub(super) fn main_dtype(by_dtype: &BTreeMap<String, u64>) -> Option<String> {
 pub(super) fn is_router(module: &str) -> bool {
     let mut parts = module.rsplit('.');
     let last = parts.next().unwrap_or(module);
-    let before = parts.next();
-    matches!(last, "gate" | "router" | "shared_expert_gate" | "wg")
-        || (before == Some("gate") && matches!(last, "gate_proj" | "proj" | "linear"))
+    let (before, mlp) = (parts.next(), parts.next());
+    matches!(last, "gate" | "shared_expert_gate" | "wg")
+        || (before == Some("gate") && (matches!(last, "gate_proj" | "proj") || mlp == Some("mlp")))
         || module.split('.').any(|part| part == "router")
 }

@@ -28,6 +28,11 @@ impl Laid {
         }
     }
 
+    /// A matrix of 8-bit floats, counted elsewhere.
+    pub(super) fn fp8() -> Self {
+        Laid::named("fp8", "fp8", 8, Some(0))
+    }
+
     fn int(method: &'static str, bits: Option<u64>, elements: Option<u64>) -> Self {
         let label = bits.map(|bits| format!("{bits}bit"));
         Laid { method: Some(method), elements, bits, group_size: None, label }
@@ -53,7 +58,7 @@ pub(super) fn laid(parts: &Parts<'_>, settings: Option<&Settings>) -> Option<Lai
         return Some(Laid { method: Some("exl2"), ..Laid::default() });
     }
     if let Some(weights) = parts.get("W_q") {
-        let bits = settings.and_then(Settings::bits);
+        let bits = settings.filter(|settings| settings.method == "hqq").and_then(Settings::bits);
         let elements = bits.filter(|bits| weights.dtype == Dtype::U8 && [1, 2, 4, 8].contains(bits));
         let elements = elements.and_then(|bits| weights.element_count()?.checked_mul(8 / bits));
         return Some(Laid { method: Some("hqq"), elements, ..Laid::default() });
@@ -105,7 +110,10 @@ fn weight(parts: &Parts<'_>, settings: Option<&Settings>) -> Option<Laid> {
                 let method = if label == "nvfp4" { "modelopt" } else { "mxfp4" };
                 Some(Laid::named(method, label, 4, twice()).in_groups(Some(group)))
             }
-            None if weight.dtype == Dtype::I8 && parts.contains_key("weight_scale") => {
+            None if weight.dtype == Dtype::I8
+                && parts.contains_key("weight_scale")
+                && settings.and_then(Settings::bits).is_none_or(|bits| bits == 8) =>
+            {
                 Some(Laid::named("compressed-tensors", "8bit", 8, count))
             }
             // NVIDIA's integers of four bits.
@@ -117,7 +125,13 @@ fn weight(parts: &Parts<'_>, settings: Option<&Settings>) -> Option<Laid> {
             None => (weight.shape.len() > 1).then(Laid::default),
         },
         Dtype::F4 => Some(Laid { elements: count, bits: Some(4), ..Laid::default() }),
-        dtype if is_fp8(dtype) => Some(Laid::named("fp8", "fp8", 8, count)),
+        dtype if is_fp8(dtype) => {
+            let scale = scale.filter(|scale| matches!(scale.dtype, Dtype::F8_E8M0 | Dtype::U8));
+            let groups = scale.and_then(|scale| scale.shape.last()?.checked_mul(32));
+            let is_micro = groups.is_some() && groups.as_ref() == weight.shape.last();
+            let group = is_micro.then_some(32);
+            Some(Laid::named("fp8", if is_micro { "mxfp8" } else { "fp8" }, 8, count).in_groups(group))
+        }
         // Integers are no weights that anything computes with: some packing that is not known here.
         Dtype::I16 | Dtype::U16 | Dtype::I32 | Dtype::U32 if weight.shape.len() > 1 => Some(Laid::default()),
         _ => None,

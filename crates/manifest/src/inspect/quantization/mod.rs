@@ -23,7 +23,7 @@ use crate::record::Quantization;
 use claim::{Claims, Level};
 use count::Sums;
 use label::{by_name, main_dtype, precision_word};
-use layout::laid;
+use layout::{Laid, laid};
 use verdict::{Other, as_mlx, as_other, not_packed, says};
 use whole::{dense_parts, is_whole};
 
@@ -123,6 +123,11 @@ fn from_tensors(subject: &mut Subject<'_>, files: &[&WeightFile], claims: &Claim
         }
         for (part, tensor) in parts {
             sums.plain(name, part, tensor, parts);
+            // A matrix that is no module's `weight`, such as fused experts.
+            if layout::is_fp8(&tensor.dtype) && tensor.shape.len() > 1 {
+                let laid = Laid::fp8();
+                others.push(Other { component, file: module.file, module: name, laid });
+            }
         }
     }
     let is_packed = !packed.is_empty() || !others.is_empty();
@@ -132,7 +137,8 @@ fn from_tensors(subject: &mut Subject<'_>, files: &[&WeightFile], claims: &Claim
         subject.says("parameter_count", &files[0].path, "tensors' shapes");
     }
     let dtypes = if sums.scale_dtypes.is_empty() { &sums.by_dtype } else { &sums.scale_dtypes };
-    found.precision = dtypes.iter().max_by_key(|(_, count)| **count).map(|(dtype, _)| dtype.clone());
+    let dtypes = dtypes.iter().filter(|(dtype, _)| !dtype.starts_with("f8"));
+    found.precision = dtypes.max_by_key(|(_, count)| **count).map(|(dtype, _)| dtype.clone());
     if found.precision.is_some() {
         subject.says("precision", &files[0].path, "tensors' types");
     }

@@ -171,7 +171,8 @@ pub(super) fn as_other(
         // Some way that the configuration speaks of must be in what the tensors prove.
         let fits = labels.as_ref().is_none_or(|labels| {
             let mut ways = settings.ways.iter();
-            ways.any(|way| way.label.as_ref().is_none_or(|label| labels.contains(label)))
+            settings.ways.is_empty()
+                || ways.any(|way| way.label.as_ref().is_none_or(|label| labels.contains(label)))
         });
         if fits {
             says(subject, &said, &claim.file, &claim.key);

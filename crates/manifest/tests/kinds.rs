@@ -10,12 +10,13 @@ use mlxman_testkit::{GgmlType, Gguf, GgufTensor, GgufValue, HubStore, text};
 
 type Files = Vec<(String, Vec<u8>)>;
 
+#[expect(clippy::needless_pass_by_value, reason = "every caller makes them for it")]
 fn found(files: Files) -> Observation {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = tempfile::tempdir().expect("a directory");
     let hub = HubStore::create(dir.path().join("hub"));
     let _ = hub.repo("acme/model").snapshot(&files).with_ref("main");
     let spec = StoreSpec::new(StoreKind::Hub, hub.root());
-    let scan = layout_of(StoreKind::Hub).scan(&spec, &Progress::default()).unwrap();
+    let scan = layout_of(StoreKind::Hub).scan(&spec, &Progress::default()).expect("a scan");
     let observation = inspect(&scan, &scan.models[0], &Progress::default());
     // What is said to be evidence is there.
     for (field, evidence) in &observation.evidence {

@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use super::tensors::GgufFile;
 use super::{Subject, gguf};
-use crate::formats::gguf::{GgufHeader, GgufValue};
+use crate::formats::gguf::GgufValue;
 use crate::record::Architecture;
 
 impl Subject<'_> {
@@ -34,10 +34,8 @@ impl Subject<'_> {
     /// What the model's own GGUF files say, and of several only what they agree on.
     fn read_gguf(&mut self, architecture: &mut Architecture) {
         let sets = gguf::models(&self.tensors);
-        let text = |of: fn(&GgufHeader) -> Option<&str>| {
-            gguf::agreed(&sets, |set| of(&set.head()?.header).map(str::to_owned))
-        };
-        architecture.model_type = text(GgufHeader::architecture);
+        let word = |set: &gguf::Set<'_>| set.head()?.header.architecture().map(str::to_owned);
+        architecture.model_type = gguf::agreed(&sets, word);
         if architecture.model_type.is_none() {
             return;
         }

@@ -1,67 +1,65 @@
 //! How a GGUF model is quantized, as its header says.
 
-use std::collections::BTreeMap;
-
 use super::Found;
 use super::label::by_name;
-use crate::inspect::Subject;
+use crate::inspect::{Subject, gguf};
 
+/// What the model's own files say: a projector, an adapter or an importance matrix beside them says nothing of it.
 pub(super) fn find(subject: &mut Subject<'_>) -> Found {
     let mut found = Found::default();
-    let mut labels: Vec<String> = Vec::new();
-    let mut elements = 0u64;
-    let mut bytes = 0u64;
-    // A split model's parts each name the same type; several files may also be one model in several quantizations.
-    let split = subject.tensors.gguf.iter().any(|file| file.header.split().is_some());
-    for (index, file) in subject.tensors.gguf.iter().enumerate() {
-        if let Some(label) = file.header.file_type_label() {
-            labels.push(label.to_owned());
-        }
-        if split || index == 0 {
-            elements = elements.saturating_add(file.header.element_count().unwrap_or(0));
-            bytes = bytes.saturating_add(file.header.tensor_bytes().unwrap_or(0));
-        }
-    }
-    let first = subject.tensors.gguf[0].path.clone();
-    labels.sort_unstable();
-    labels.dedup();
-    found.parameter_count = (elements > 0).then_some(elements);
+    let sets = gguf::models(&subject.tensors);
+    let Some(first) = sets.first().and_then(gguf::Set::head).map(|file| file.path.clone()) else {
+        return found;
+    };
+    let labels: Vec<Option<(String, bool)>> = sets.iter().map(gguf::Set::label).collect();
+    let by_quantizer = labels.iter().flatten().any(|(_, written)| *written);
+    // Every quantization has the same parameters; of several models in one directory none is the model.
+    let whole: Vec<u64> = sets.iter().filter_map(gguf::Set::elements).collect();
+    let elements = whole.first().copied().filter(|first| whole.iter().all(|other| other == first));
+    let bytes = match sets.as_slice() {
+        [one] => one.bytes(),
+        _ => None,
+    };
+    drop(sets);
+    found.parameter_count = elements;
     if found.parameter_count.is_some() {
         subject.says("parameter_count", &first, "tensors' dimensions");
     }
+    let mut names: Vec<String> = labels.iter().flatten().map(|(label, _)| plain(label)).collect();
+    let known = names.len() == labels.len();
+    names.sort_unstable();
+    names.dedup();
     let quantization = &mut found.quantization;
     quantization.method = Some("gguf".to_owned());
-    quantization.label = match labels.as_slice() {
-        [] => None,
-        [one] => Some(one.clone()),
-        several => Some(format!("mixed-{}", several.join("-"))),
-    };
-    if quantization.label.is_some() {
-        subject.says("quantization.label", &first, "general.file_type");
-    } else if let Some(main) = main_ggml_type(subject) {
-        quantization.label = Some(main);
-        subject.says("quantization.label", &first, "tensors' types");
-    } else {
-        by_name(subject, quantization);
+    let key = if by_quantizer { "general.file_type" } else { "tensors' types" };
+    match names.as_slice() {
+        [one] if known => {
+            quantization.label = Some(one.clone());
+            subject.says("quantization.label", &first, key);
+        }
+        [] => by_name(subject, quantization),
+        _ => {
+            subject.says("quantization.variants", &first, key);
+            quantization.variants = names.clone();
+        }
     }
-    let floats = ["F16", "BF16", "F32"];
-    if let Some(label) = quantization.label.clone().filter(|label| floats.contains(&label.as_str())) {
-        found.precision = Some(label.to_ascii_lowercase());
-        quantization.label = found.precision.clone();
+    let quantized = names.iter().any(|name| !is_float(name));
+    if !names.is_empty() && !quantized {
         quantization.method = None;
+        found.precision = quantization.label.clone();
     }
-    if elements > 0 && bytes > 0 {
+    if let (Some(elements), Some(bytes)) = (elements, bytes.filter(|bytes| *bytes > 0)) {
         quantization.bits_per_weight = Some((bytes as f64 * 8.0 / elements as f64 * 1000.0).round() / 1000.0);
     }
     found
 }
 
-fn main_ggml_type(subject: &Subject<'_>) -> Option<String> {
-    let mut by_type: BTreeMap<&'static str, u64> = BTreeMap::new();
-    for tensor in subject.tensors.gguf.iter().flat_map(|file| &file.header.tensors) {
-        if let Some(name) = tensor.ggml_type.name() {
-            *by_type.entry(name).or_default() += tensor.element_count().unwrap_or(0);
-        }
-    }
-    by_type.into_iter().max_by_key(|(_, count)| *count).map(|(name, _)| name.to_owned())
+/// A type that quantizes nothing goes by the word that other formats have for it.
+fn plain(label: &str) -> String {
+    let lower = label.to_ascii_lowercase();
+    if is_float(&lower) { lower } else { label.to_owned() }
+}
+
+fn is_float(label: &str) -> bool {
+    matches!(label, "f16" | "bf16" | "f32")
 }

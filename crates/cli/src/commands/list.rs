@@ -204,7 +204,7 @@ fn name(summary: &Summary) -> String {
 
 /// The label; one that only a name says is in question.
 fn quantization(summary: &Summary) -> String {
-    let label = summary.quantization.clone().unwrap_or_default();
+    let label = summary.quantization.clone().unwrap_or_else(|| summary.quantization_variants.join(","));
     if summary.quantization_from_name { format!("{label}?") } else { label }
 }
 

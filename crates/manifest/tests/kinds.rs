@@ -368,6 +368,11 @@ fn the_format_is_what_the_configuration_says() {
             Format::Unknown,
         ),
         ("alone", vec![file(PT)], Format::Unknown),
+        (
+            "unsaid",
+            vec![text("config.json", r#"{"model_type": "x"}"#), weights("weights.safetensors", &[A], &[])],
+            Format::Unknown,
+        ),
         ("mlx", vec![text("config.json", "{}"), file(MLX)], Format::Mlx),
     ];
     for (name, files, format) in cases {
@@ -554,6 +559,7 @@ fn modality_and_numbers_by_configuration() {
         ),
         (r#"{"architectures": ["Qwen3ForCausalLM"], "vision_config": null}"#, Some("text")),
         (r#"{"architectures": ["Qwen2AudioForConditionalGeneration"], "audio_config": {"a": 1}}"#, None),
+        (r#"{"architectures": ["InternVLChatModel"], "vision_config": {"a": 1}}"#, Some("vision-language")),
         (r#"{"architectures": ["CLIPModel"], "vision_config": {"a": 1}}"#, None),
         (r#"{"architectures": ["BertForMaskedLM"], "model_type": "bert", "vocab_size": 9}"#, Some("text")),
         (

@@ -273,7 +273,7 @@ fn key_by_name(name: &str) -> Option<String> {
         return None;
     }
     let cut = CUTS.iter().filter_map(|cut| name.find(cut)).min()?;
-    let module = &name[..cut];
+    let module = name[..cut].trim_start_matches("base_model.model.");
     if module.starts_with("lora_") && !module.contains('.') {
         return Some(last_projection(module));
     }
@@ -377,6 +377,7 @@ mod tests {
     fn keys_are_the_last_names() {
         for (name, key) in [
             ("model.layers.0.self_attn.q_proj.lora_a", "self_attn.q_proj"),
+            ("base_model.model.encoder.q_proj.lora_B.weight", "encoder.q_proj"),
             ("base_model.model.model.layers.0.mlp.up_proj.lora_A.default.weight", "mlp.up_proj"),
             (
                 "unet.down_blocks.0.attentions.0.transformer_blocks.0.attn1.processor.to_q_lora.down.weight",

@@ -178,11 +178,13 @@ impl Subject<'_> {
         if model.header.arch_u64("pooling_type").is_some_and(|kind| kind > 0) {
             return told("embedding", model, "pooling_type");
         }
-        if architecture.vocabulary_size.is_none() || word.contains("bert") || word.ends_with("encoder") {
-            return None;
-        }
         let projector = sets.iter().find(|set| set.role == gguf::Role::Projector).and_then(|set| set.head());
-        let Some(projector) = projector else { return told("text", model, "tokenizer.ggml.tokens") };
+        let Some(projector) = projector else {
+            let speaks = architecture.vocabulary_size.is_some()
+                && !word.contains("bert")
+                && !word.ends_with("encoder");
+            return if speaks { told("text", model, "tokenizer.ggml.tokens") } else { None };
+        };
         let has = |key: &str| projector.header.metadata.get(key).map(|value| *value == GgufValue::Bool(true));
         // Old converters knew pictures alone, and said nothing.
         let sees = has("clip.has_vision_encoder").unwrap_or(has("clip.has_audio_encoder") != Some(true));
@@ -207,16 +209,21 @@ fn by_config(config: &Value, model_type: Option<&str>) -> Option<(&'static str, 
         return Some(("speech", "architectures"));
     }
     // Before the class: many that read pictures are called `…ForCausalLM` like those that read text alone.
-    let speaks =
-        class.is_empty() || class.contains("ForCausalLM") || class.contains("ForConditionalGeneration");
+    let any = |words: &[&str]| words.iter().any(|word| class.contains(word));
+    let speaks = class.is_empty()
+        || has("llm_config")
+        || any(&["ForCausalLM", "ForConditionalGeneration", "Vision2Seq", "VLChat", "MiniCPMV"]);
     for key in ["vision_config", "img_processor", "mm_vision_tower"] {
         if has(key) {
             // What does not speak, such as a CLIP, is neither.
             return speaks.then_some(("vision-language", key));
         }
     }
+    if speaks && any(&["VL", "Llava", "Vision"]) {
+        return Some(("vision-language", "architectures"));
+    }
     // What hears and answers in text has no word of its own.
-    if has("audio_config") || has("audio_processor") {
+    if has("audio_config") || has("audio_processor") || any(&["Omni", "MMFor", "Multimodal"]) {
         return None;
     }
     if class.ends_with("ForCausalLM") || class.ends_with("ForMaskedLM") {
@@ -225,8 +232,6 @@ fn by_config(config: &Value, model_type: Option<&str>) -> Option<(&'static str, 
         return Some(("audio", "architectures"));
     } else if class.contains("ImageClassification") {
         return Some(("vision", "architectures"));
-    } else if class.contains("VL") && class.ends_with("ForConditionalGeneration") {
-        return Some(("vision-language", "architectures"));
     }
     match model_type? {
         "encodec" | "musicgen" | "musicgen_melody" | "audioldm2" | "dac" | "mimi" => {

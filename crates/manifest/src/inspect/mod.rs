@@ -314,8 +314,11 @@ impl Subject<'_> {
             return match (file.header.metadata.get("format").map(String::as_str), key) {
                 _ if single => (Format::Unknown, None),
                 (Some("pt"), Some(_)) => (Format::Transformers, why(&file.path, "__metadata__.format")),
-                (_, Some(key)) => (Format::Transformers, why("config.json", key)),
-                (_, None) => (Format::Unknown, None),
+                // Without a word of the writer's: transformers loads files of this name alone.
+                (_, Some(key)) if file.path.starts_with("model") => {
+                    (Format::Transformers, why("config.json", key))
+                }
+                _ => (Format::Unknown, None),
             };
         }
         match weights::proof(self) {

@@ -118,8 +118,9 @@ fn weight(parts: &Parts<'_>, settings: Option<&Settings>) -> Option<Laid> {
             }
             // NVIDIA's integers of four bits.
             None if parts.contains_key("weight_scale") => {
-                let bits = settings.and_then(Settings::bits);
-                let elements = if bits == Some(4) { twice() } else { None };
+                let of_nvidia = settings.filter(|settings| settings.method == "modelopt");
+                let is_four = of_nvidia.and_then(Settings::bits) == Some(4);
+                let elements = if is_four { twice() } else { None };
                 Some(Laid { elements, ..Laid::default() })
             }
             None => (weight.shape.len() > 1).then(Laid::default),

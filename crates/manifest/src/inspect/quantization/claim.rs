@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use super::foreign;
+use super::foreign::Settings;
 use super::label::{is_router, label_of};
 use super::mlx::Scheme;
 use super::parts::Place;
@@ -20,8 +20,8 @@ pub(super) const MAIN: [&str; 3] = ["transformer", "unet", "prior"];
 pub(super) struct Claim {
     pub(super) file: String,
     pub(super) key: String,
-    /// The method, by transformers' name for it; `None` for MLX's own.
-    method: Option<String>,
+    /// The settings of a method that is not MLX's own.
+    foreign: Option<Settings>,
     value: Value,
 }
 
@@ -141,12 +141,13 @@ impl Claim {
                 None
             }
         };
-        Some(Claim { file: file.to_owned(), key, method, value })
+        let foreign = method.map(|method| Settings::read(&method, &value));
+        Some(Claim { file: file.to_owned(), key, foreign, value })
     }
 
     /// What it says with a method that is not MLX's own.
-    pub(super) fn foreign(&self) -> Option<foreign::Settings> {
-        Some(foreign::Settings::read(self.method.as_deref()?, &self.value))
+    pub(super) fn foreign(&self) -> Option<&Settings> {
+        self.foreign.as_ref()
     }
 
     /// What it says, where nothing can prove it.
@@ -184,7 +185,7 @@ impl Claim {
 
     /// What it says of `module`: the module's own setting, else the model's.
     fn scheme(&self, module: &str) -> Option<Scheme> {
-        if self.method.is_some() {
+        if self.foreign.is_some() {
             return None;
         }
         let own = self.value.get(module).filter(|value| value.is_object() || value.is_boolean());

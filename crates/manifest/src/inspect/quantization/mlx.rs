@@ -94,6 +94,11 @@ impl Packed {
         self.rows?.checked_mul(self.columns * 32 / scheme.bits)
     }
 
+    /// Whether its shapes allow this.
+    pub(super) fn allows(&self, scheme: &Scheme) -> bool {
+        self.candidates.contains(scheme)
+    }
+
     fn that_reads(&self, width: Option<u64>) -> Option<Scheme> {
         self.candidates.iter().find(|scheme| Some(self.columns * 32 / scheme.bits) == width).cloned()
     }

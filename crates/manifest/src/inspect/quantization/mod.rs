@@ -96,7 +96,7 @@ fn from_tensors(subject: &mut Subject<'_>, files: &[&WeightFile], claims: &Claim
     let mut uncounted = false;
     for (&(component, name), module) in &modules {
         let parts = &module.parts;
-        sums.bytes += parts.values().map(|tensor| tensor.byte_len()).sum::<u64>();
+        sums.bytes = parts.values().fold(sums.bytes, |sum, tensor| sum.saturating_add(tensor.byte_len()));
         if let Some(packed) = packed.get(&(component, name)) {
             sums.scales(parts);
             uncounted |= packed.elements().is_none();
@@ -111,7 +111,7 @@ fn from_tensors(subject: &mut Subject<'_>, files: &[&WeightFile], claims: &Claim
             continue;
         }
         let settings = claims.of(component).and_then(claim::Claim::foreign);
-        if let Some(laid) = laid(parts, settings.as_ref()) {
+        if let Some(laid) = laid(parts, settings) {
             sums.scales(parts);
             uncounted |= laid.elements.is_none();
             sums.parameters = sums.parameters.saturating_add(laid.elements.unwrap_or(0));

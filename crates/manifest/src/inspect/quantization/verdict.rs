@@ -65,14 +65,14 @@ pub(super) fn as_mlx(
                 let extent = schemes.entry(scheme).or_default();
                 extent.layers += 1;
                 extent.elements = extent.elements.saturating_add(one.elements().unwrap_or(0));
-                extent.bytes += bytes;
+                extent.bytes = extent.bytes.saturating_add(bytes);
                 rest += u64::from(*how == How::Rest);
                 if !is_router(place.1) {
                     labels.push(scheme.label());
                 }
             }
             None => {
-                open.bytes += bytes;
+                open.bytes = open.bytes.saturating_add(bytes);
                 open.layers += u64::from(!is_router(place.1));
             }
         }
@@ -89,10 +89,15 @@ pub(super) fn as_mlx(
         let others = schemes.iter().filter(|(scheme, _)| scheme != &main);
         quantization.overrides = (open.bytes == 0).then(|| others.map(|(_, extent)| extent.layers).sum());
     }
+    // What is open may well be one of the others; where it cannot be, a part of the label is missing.
+    let known = packed
+        .iter()
+        .filter(|((_, module), one)| one.settled.is_none() && !is_router(module))
+        .all(|(_, one)| schemes.keys().any(|scheme| one.allows(scheme)));
     // A model of nothing but routers is labelled by them.
     quantization.label = label_of(labels)
         .or_else(|| label_of(schemes.keys().map(|scheme| scheme.label())))
-        .filter(|_| open.layers == 0 || main.is_some());
+        .filter(|_| open.layers == 0 || (main.is_some() && known));
     let proofs = packed.iter().filter_map(|(place, one)| {
         let (scheme, how) = one.settled.as_ref()?;
         Some((main.is_some_and(|(main, _)| *main != scheme), *how, *place))
@@ -109,7 +114,7 @@ pub(super) fn as_mlx(
             _ => (own, shapes),
         };
         if rest > 0 {
-            key.push_str(&format!("; {rest} layers whose shapes leave it open were taken to be the same"));
+            key.push_str(&format!("; {rest} more, whose shapes leave it open, were taken to be the same"));
         }
         says(subject, quantization, file, &key);
     }

@@ -16,7 +16,7 @@ pub(super) fn dense_parts(subject: &Subject<'_>) -> Vec<String> {
 }
 
 /// Whether every weight file is there and could be read: only then can it be said that something is in none of them.
-pub(super) fn is_whole(subject: &mut Subject<'_>) -> bool {
+pub(super) fn is_whole(subject: &Subject<'_>) -> bool {
     if subject.tensors.files.len() != subject.tensors.seen.len() {
         return false;
     }
@@ -29,12 +29,11 @@ pub(super) fn is_whole(subject: &mut Subject<'_>) -> bool {
     let all_of_set = subject.tensors.seen.iter().all(|path| {
         let numbered = path.strip_suffix(".safetensors").and_then(|stem| stem.rsplit_once("-of-"));
         let Some((first, total)) = numbered else { return true };
-        let Some((stem, number)) = first.rsplit_once('-') else { return true };
+        let Some((stem, _)) = first.rsplit_once('-') else { return true };
         let Ok(count) = total.parse::<usize>() else { return true };
-        let width = number.len();
-        let beside = subject.tensors.seen.iter().filter(|seen| {
-            seen.starts_with(stem) && seen.ends_with(&format!("-of-{total}.safetensors")) && width > 0
-        });
+        let end = format!("-of-{total}.safetensors");
+        let beside =
+            subject.tensors.seen.iter().filter(|seen| seen.starts_with(stem) && seen.ends_with(&end));
         beside.count() >= count
     });
     let indexes: Vec<String> = subject

@@ -32,7 +32,8 @@ pub(super) struct Folder;
 const DEPTH: u32 = 6;
 
 const MARKERS: [&str; 3] = ["config.json", "model_index.json", "adapter_config.json"];
-const WEIGHTS: [&str; 7] = [".safetensors", ".gguf", ".npz", ".bin", ".pt", ".pth", ".ckpt"];
+const WEIGHTS: [&str; 11] =
+    [".safetensors", ".gguf", ".npz", ".bin", ".pt", ".pth", ".ckpt", ".onnx", ".nemo", ".msgpack", ".h5"];
 const COMPONENTS: [&str; 6] =
     ["transformer", "unet", "vae", "text_encoder", "text_encoder_2", "text_encoder_3"];
 /// Directories in a models' folder that hold no models: the original scripts' manifests, and mlxman's own.

@@ -30,5 +30,5 @@ pub use safe::{is_safe_component, is_safe_relative};
 pub use scan::{
     Blob, FileEntry, FoundModel, Link, RepoKind, RepoSnapshot, Scan, ScanError, Stray, StrayItem, Usage,
 };
-pub use spec::{ParseStoreError, StoreKind, StoreSpec};
+pub use spec::{ParseStoreError, Resolved, StoreKind, StoreSpec, resolve};
 pub use watch::{Late, Progress, watch};

@@ -42,7 +42,7 @@ pub struct Plan {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub near_misses: Vec<NearMiss>,
     /// Stores and manifests that could not be read, and so are not in the plan.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(default)]
     pub problems: Vec<StoreProblem>,
 }
 
@@ -177,6 +177,8 @@ pub struct Item {
 pub enum Keep {
     /// The user pinned it.
     Pinned,
+    /// The user pinned the same model in a store that is not there now.
+    PinnedElsewhere,
     /// A download is writing to its repo.
     InUse,
     /// It is the only snapshot of its repo: somebody asked for that revision by name.

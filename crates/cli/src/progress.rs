@@ -12,13 +12,16 @@ use crate::printer::Printer;
 static INTERRUPTED: AtomicBool = AtomicBool::new(false);
 /// Whether hashing is under way: what was hashed is worth an orderly end.
 static HASHING: AtomicBool = AtomicBool::new(false);
+/// Whether files are being written: that takes a moment, and cut short it leaves temporary files about.
+static WRITING: AtomicBool = AtomicBool::new(false);
 
-/// From now on Ctrl-C during hashing asks for an orderly end, which keeps what was hashed; at any other time, and the
+/// From now on Ctrl-C during hashing or writing asks for an orderly end, which keeps what was hashed; at any other time, and the
 /// second time, it ends the process at once. Files are written whole, so that leaves none half-written.
 pub(crate) fn catch_interrupts() {
     // Where no handler can be set, Ctrl-C ends the process, as without one.
     let _ = ctrlc::set_handler(|| {
-        if INTERRUPTED.swap(true, Ordering::SeqCst) || !HASHING.load(Ordering::SeqCst) {
+        let busy = HASHING.load(Ordering::SeqCst) || WRITING.load(Ordering::SeqCst);
+        if INTERRUPTED.swap(true, Ordering::SeqCst) || !busy {
             #[expect(
                 clippy::exit,
                 reason = "what a signal without a handler does; 130 is what shells make of it"
@@ -75,6 +78,10 @@ impl SyncObserver for Watcher<'_> {
 
     fn waiting(&self) {
         self.printer.status("another mlxman is writing the registry; waiting for it to finish");
+    }
+
+    fn writing(&self, now: bool) {
+        WRITING.store(now, Ordering::SeqCst);
     }
 
     fn interrupted(&self) -> bool {

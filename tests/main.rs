@@ -3,6 +3,7 @@
 mod contract;
 mod damage;
 mod find;
+mod guarding;
 mod lab;
 mod original_manifests;
 mod preview;

@@ -196,7 +196,13 @@ impl Registry {
                 Value::String(options.now.to_rfc3339_opts(chrono::SecondsFormat::AutoSi, true));
             if writes { self.write_document(&self.path_of(&target), &document) } else { Ok(()) }
         });
-        if let Err(error) = written {
+        // A folder that was replaced has lost its manifests as well.
+        let is_lost = |error: &RegistryError| {
+            matches!(error, RegistryError::Io { source, .. } if source.kind() == std::io::ErrorKind::NotFound)
+        };
+        if let Err(error) = written
+            && !is_lost(&error)
+        {
             return (changed(&entry.summary, path, Change::Invalid, Some(error.to_string())), entry);
         }
         entry.summary.present = false;

@@ -242,7 +242,12 @@ impl Registry {
                 source: std::io::Error::other(why.clone()),
             });
         }
-        let mut document = self.read_upgraded(&row.path, &row.summary)?;
+        let mut document = if row.also.is_empty() {
+            self.read_upgraded(&row.path, &row.summary)?
+        } else {
+            // What another manifest of the same model says counts before a sync has put them together.
+            self.edited(&row.path, row, &self.other_words(row, &row.path), &mut |_| {})?.0
+        };
         // A volume may be mounted elsewhere than when its manifests were written.
         if document.get("store").and_then(Value::as_str) != Some(&row.summary.store)
             && let Ok(spec) = row.summary.store.parse::<StoreSpec>()
@@ -558,12 +563,7 @@ impl Registry {
         for row in rows {
             // Under the lock, for another process may just have written there.
             let from = if self.stamp_of(&row.target).is_some() { &row.target } else { &row.path };
-            let others: Vec<(&PathBuf, UserLayer)> = row
-                .also
-                .iter()
-                .filter(|path| *path != from)
-                .filter_map(|path| Some((path, self.words_at(path)?)))
-                .collect();
+            let others = self.other_words(row, from);
             let (document, summary, user) = self.edited(from, row, &others, &mut change)?;
             self.write_document(&row.target, &document)?;
             for (path, words) in &others {
@@ -604,6 +604,12 @@ impl Registry {
             .map_err(|source| RegistryError::Override { source })?;
         let summary = Summary { store: row.summary.store.clone(), ..Summary::of(&manifest) };
         Ok((document, summary, user))
+    }
+
+    /// What the user said in other manifests of a row's model than the one at `path`.
+    fn other_words<'a>(&self, row: &'a Row, path: &Path) -> Vec<(&'a PathBuf, UserLayer)> {
+        let others = row.also.iter().filter(|other| *other != path);
+        others.filter_map(|other| Some((other, self.words_at(other)?))).collect()
     }
 
     /// What the user said in a further manifest of a model.

@@ -219,7 +219,10 @@ fn a_store_that_is_not_there() {
     assert!(out.stderr.contains("ejected") || out.stdout.contains("ejected"), "{out}");
     // A file where a directory should be.
     fs_err::write(&missing, "x").expect("a file");
-    let _ = lab.run(["sync", "--fast", "--store", &gone]).expect_code(1);
+    // With no store that could be read there was nothing to do the work on.
+    for args in [&["sync", "--fast"][..], &["stores"], &["clean", "preview"]] {
+        let _ = lab.run(args.iter().chain(&["--store", &gone])).expect_code(3);
+    }
 }
 
 #[test]

@@ -641,7 +641,7 @@ fn a_listing_that_names_a_file_outside() {
 }
 
 /// Runs a copy of the program as a user who may not read everything.
-fn as_nobody(lab: &Lab, args: &[&str]) -> std::process::Output {
+pub(crate) fn as_nobody(lab: &Lab, args: &[&str]) -> std::process::Output {
     let root = lab.sandbox.root();
     let bin = root.join("mlxman-for-all");
     if !bin.exists() {

@@ -3,6 +3,7 @@
 mod contract;
 mod damage;
 mod find;
+mod guarding;
 mod lab;
 mod nothing_lost;
 mod original_manifests;

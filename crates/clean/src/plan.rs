@@ -45,7 +45,7 @@ pub struct Plan {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub near_misses: Vec<NearMiss>,
     /// Stores and manifests that could not be read, and so are not in the plan.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(default)]
     pub problems: Vec<StoreProblem>,
 }
 
@@ -190,6 +190,8 @@ pub struct SharedItem {
 pub enum Keep {
     /// The user pinned it.
     Pinned,
+    /// The user pinned the same model in a store that is not there now.
+    PinnedElsewhere,
     /// A download is writing to its repo.
     InUse,
     /// The snapshot that a ref names is not whole: this one may be the only one of the repo that loads.

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use chrono::{DateTime, Utc};
 use mlxman_manifest::registry::{Row, StoreSurvey, Survey, SurveyedModel, store_record, unusable};
 use mlxman_manifest::{Manifest, Summary};
-use mlxman_store::{FoundModel, OwnerId, ProblemKind, Scan, Stat, Stray};
+use mlxman_store::{FoundModel, OwnerId, ProblemKind, Scan, Stat, StoreKind, Stray};
 
 use crate::facts::facts_of;
 use crate::filter::{Facts, FilterSet, near_misses};
@@ -22,6 +22,8 @@ pub struct Asked<'a> {
     pub filters: &'a FilterSet,
     /// Records of models that are no longer there.
     pub gone: &'a [Row],
+    /// Pinned models of stores that are not there now: mounted elsewhere, the same models are kept too.
+    pub pinned_elsewhere: &'a [Row],
     /// The time now.
     pub now: DateTime<Utc>,
 }
@@ -42,7 +44,12 @@ pub fn preview(survey: &Survey, asked: Asked<'_>) -> Plan {
         total_reclaimable_bytes: 0,
         total_reclaimable_at_least: false,
         near_misses: Vec::new(),
-        problems: survey.unusable.iter().map(|(path, why)| unusable(path, why)).collect(),
+        problems: survey
+            .unusable
+            .iter()
+            .map(|(path, why)| unusable(path, why))
+            .chain(survey.problems.iter().cloned())
+            .collect(),
     };
     let guards = Guards::of(survey);
     for store in &survey.stores {
@@ -100,7 +107,8 @@ fn of_store(plan: &mut Plan, store: &StoreSurvey, scan: &Scan, asked: Asked<'_>,
             None
         };
         let Some((rule, reason)) = why else { continue };
-        match keep(found, known, scan, rule).or_else(|| guards.keep(found, &models, scan, rule)) {
+        let kept = keep(found, known, scan, rule, asked.pinned_elsewhere);
+        match kept.or_else(|| guards.keep(found, &models, scan, rule)) {
             Some((rule, reason)) => plan.kept.push(Kept {
                 model: known.summary.model.clone(),
                 store: store.spec.id(),
@@ -204,12 +212,25 @@ fn safe_to_go(found: &FoundModel, scan: &Scan) -> Option<(Rule, String)> {
 }
 
 /// Why a model is kept although it was chosen.
-fn keep(found: &FoundModel, known: &SurveyedModel, scan: &Scan, rule: Rule) -> Option<(Keep, String)> {
+fn keep(
+    found: &FoundModel,
+    known: &SurveyedModel,
+    scan: &Scan,
+    rule: Rule,
+    pinned_elsewhere: &[Row],
+) -> Option<(Keep, String)> {
     if known.summary.pinned {
         return Some((Keep::Pinned, PINNED.to_owned()));
     }
     if let Some(why) = &known.invalid {
         return Some((Keep::ManifestInvalid, format!("what you said of it is not known: {why}")));
+    }
+    if let Some(other) = pinned_elsewhere.iter().find(|row| is_same(&row.summary, known, scan)) {
+        let reason = format!(
+            "it is pinned in {}, which is not there now; `mlxman unpin` lets it go",
+            other.summary.store
+        );
+        return Some((Keep::PinnedElsewhere, reason));
     }
     let live = scan.strays.iter().find(|stray| {
         stray.problem.kind == ProblemKind::PartialLive
@@ -233,6 +254,21 @@ fn keep(found: &FoundModel, known: &SurveyedModel, scan: &Scan, rule: Rule) -> O
                       somebody asked for this revision by its commit";
         (Keep::OnlySnapshot, reason.to_owned())
     })
+}
+
+/// Whether a model of another store is the same one: the same revision of the same repo; without those, one of the same
+/// size in the same place.
+fn is_same(other: &Summary, known: &SurveyedModel, scan: &Scan) -> bool {
+    let mine = &known.summary;
+    let same_kind = other.store.split('=').next() == Some(scan.spec.kind().word());
+    match (&other.repo_id, &other.revision, &mine.repo_id, &mine.revision) {
+        (Some(repo), Some(revision), Some(my_repo), Some(my_revision)) => {
+            // In two hub caches the place also says what kind of repo it is.
+            let hubs = same_kind && scan.spec.kind() == StoreKind::Hub;
+            repo == my_repo && revision == my_revision && (!hubs || other.key == mine.key)
+        }
+        _ => same_kind && other.key == mine.key && other.size_bytes == mine.size_bytes,
+    }
 }
 
 fn model_row(scan: &Scan, found: &FoundModel, summary: &Summary, rule: Rule, reason: String) -> Candidate {

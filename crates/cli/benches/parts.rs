@@ -25,7 +25,7 @@ fn scan_and_index(criterion: &mut Criterion) {
     let options = SyncOptions::fast(chrono::Utc::now());
     registry.sync(&[spec], &Catalog::built_in(), &options, &()).expect("a registry can be made");
     criterion.bench_function("index of 200 models", |bencher| {
-        bencher.iter(|| registry.contents().expect("the registry can be read"));
+        bencher.iter(|| registry.contents(&[]).expect("the registry can be read"));
     });
 }
 

@@ -100,6 +100,9 @@ pub(crate) struct Sync {
     /// Show what would be written, and write nothing
     #[arg(long)]
     pub(crate) dry_run: bool,
+    /// Take a store for what it is now although its directory is another one and holds nothing of what was known
+    #[arg(long)]
+    pub(crate) accept_replaced: bool,
 }
 
 /// Which models: all kinds given must hold; of several values of one kind, any.

@@ -1,12 +1,13 @@
 //! What every command needs, resolved once: stores, registry, catalog, clock, printer.
 
+use std::cell::OnceCell;
 use std::time::Duration;
 
 use anyhow::Result;
 use chrono::{DateTime, Utc};
 use mlxman_manifest::catalog::Catalog;
-use mlxman_manifest::registry::{Registry, SyncOptions};
-use mlxman_store::StoreSpec;
+use mlxman_manifest::registry::{Contents, Registry, RegistryError, SyncOptions};
+use mlxman_store::{Resolved, StoreKind, StoreSpec, resolve};
 
 use crate::args::Global;
 use crate::config::Config;
@@ -19,8 +20,18 @@ use crate::printer::Printer;
 pub(crate) enum NamedBy {
     /// `--store` or the configuration: it has to be there.
     User,
-    /// A variable or a default: a store that was never used may not be there yet.
+    /// A variable: it has to be there once models were found in it.
+    Variable(&'static str),
+    /// A default: a store that was never used may not be there yet.
     Default,
+}
+
+/// The stores to read.
+#[derive(Debug, Default)]
+struct Stores {
+    specs: Vec<StoreSpec>,
+    /// Those of them that did not answer.
+    silent: Vec<StoreSpec>,
 }
 
 /// What every command needs.
@@ -31,7 +42,11 @@ pub(crate) struct Context {
     pub(crate) store_limit: Duration,
     /// What `--store` said, for filters: specs in their canonical form, other words as they are.
     pub(crate) store_words: Vec<String>,
-    stores: Vec<(StoreSpec, NamedBy)>,
+    /// Whether `--store` said anything.
+    pub(crate) store_given: bool,
+    /// As they were named: where their volumes are, and whether those answer, is asked when it is needed.
+    named: Vec<(StoreSpec, NamedBy)>,
+    stores: OnceCell<Stores>,
     catalogs: Vec<std::path::PathBuf>,
 }
 
@@ -42,7 +57,8 @@ impl Context {
             Some(path) => Config::read(path, true)?,
             None => Config::read(&places.config_file(), false)?,
         };
-        let mut named: Vec<StoreSpec> = Vec::new();
+        let store_limit = Duration::from_secs(global.store_timeout);
+        let mut given: Vec<StoreSpec> = Vec::new();
         let mut words: Vec<String> = Vec::new();
         for text in &global.store {
             if text.contains('=') {
@@ -52,73 +68,104 @@ impl Context {
                 }
                 let kind = kind.parse().map_err(|error| wrong(format!("--store {text}: {error}")))?;
                 let path = std::path::absolute(places.expand(std::path::Path::new(path)))?;
-                named.push(StoreSpec::new(kind, path));
+                given.push(StoreSpec::verbatim(kind, path));
             } else {
                 words.push(text.clone());
             }
         }
-        let mut stores: Vec<(StoreSpec, NamedBy)> = Vec::new();
-        let mut add = |spec: StoreSpec, by: NamedBy| {
-            if !stores.iter().any(|(known, _)| *known == spec) {
-                stores.push((spec, by));
+        let mut named: Vec<(StoreSpec, NamedBy)> = Vec::new();
+        let stores = OnceCell::new();
+        if given.is_empty() {
+            for store in &config.stores {
+                let path = std::path::absolute(places.expand(&store.path))?;
+                named.push((StoreSpec::verbatim(store.kind, path), NamedBy::User));
             }
-        };
-        if named.is_empty() {
-            let known = |spec: &StoreSpec| {
-                words.is_empty()
-                    || words.iter().any(|word| {
-                        *word == spec.kind().word() || spec.root().to_string_lossy().contains(word.as_str())
-                    })
-            };
-            let of_config =
-                config.stores.iter().map(|store| StoreSpec::new(store.kind, places.expand(&store.path)));
-            for spec in of_config.filter(known) {
-                add(spec, NamedBy::User);
-            }
-            let (hub, _) = places.hub_cache();
-            let models = places.models_dir();
-            let defaults =
-                std::iter::once(StoreSpec::new(mlxman_store::StoreKind::Hub, std::path::absolute(hub)?))
-                    .chain(models.map(|path| StoreSpec::new(mlxman_store::StoreKind::Folder, path)));
-            for spec in defaults.filter(known) {
-                add(spec, NamedBy::Default);
+            let (hub, variable) = places.hub_cache();
+            let by = variable.map_or(NamedBy::Default, NamedBy::Variable);
+            named.push((StoreSpec::verbatim(StoreKind::Hub, std::path::absolute(hub)?), by));
+            if let Some(models) = places.models_dir() {
+                let spec = StoreSpec::verbatim(StoreKind::Folder, std::path::absolute(models)?);
+                named.push((spec, NamedBy::Variable("MLX_MODELS_DIR")));
             }
         } else {
-            words.extend(named.iter().map(StoreSpec::id));
-            named.into_iter().for_each(|spec| add(spec, NamedBy::User));
+            // The registry knows them by their canonical names.
+            let found = resolve(given, store_limit);
+            words.extend(found.iter().map(|store| store.spec.id()));
+            let mut only = Stores::default();
+            found.into_iter().for_each(|store| only.add(store));
+            named.extend(only.specs.iter().map(|spec| (spec.clone(), NamedBy::User)));
+            let _ = stores.set(only);
         }
         Ok(Context {
             printer,
             registry: Registry::at(places.registry()),
             now: Utc::now(),
-            store_limit: Duration::from_secs(global.store_timeout),
+            store_limit,
+            store_given: !global.store.is_empty(),
             store_words: words,
+            named,
             stores,
             catalogs: config.catalogs.iter().map(|path| places.expand(path)).collect(),
         })
     }
 
+    /// The registry's content, with the manifests that models' folders keep themselves.
+    pub(crate) fn contents(&self) -> Result<Contents, RegistryError> {
+        let specs: Vec<StoreSpec> = self.named.iter().map(|(spec, _)| spec.clone()).collect();
+        self.registry.contents(&specs)
+    }
+
     /// The stores to read: those that nobody named and that are not there are left out.
-    pub(crate) fn stores(&self) -> Vec<StoreSpec> {
-        self.stores
-            .iter()
-            .filter(|(spec, by)| *by == NamedBy::User || spec.root().symlink_metadata().is_ok())
-            .map(|(spec, _)| spec.clone())
-            .collect()
+    fn stores(&self) -> &Stores {
+        self.stores.get_or_init(|| {
+            let specs: Vec<StoreSpec> = self.named.iter().map(|(spec, _)| spec.clone()).collect();
+            let mut stores = Stores::default();
+            let mut known = None;
+            for (found, (_, by)) in resolve(specs, self.store_limit).into_iter().zip(&self.named) {
+                let spec = &found.spec;
+                let chosen = self.store_words.is_empty()
+                    || self.store_words.iter().any(|word| {
+                        *word == spec.kind().word() || spec.root().to_string_lossy().contains(word.as_str())
+                    });
+                if !chosen {
+                    continue;
+                }
+                if found.there == Ok(false) && *by != NamedBy::User {
+                    let contents =
+                        known.get_or_insert_with(|| self.registry.contents(&[]).unwrap_or_default());
+                    let id = spec.id();
+                    if !contents.rows.iter().any(|row| row.summary.store == id && row.summary.present) {
+                        if let NamedBy::Variable(name) = by {
+                            let root = spec.root().display();
+                            self.printer
+                                .status(&format!("{root}, which {name} names, is not there; it is left out"));
+                        }
+                        continue;
+                    }
+                }
+                stores.add(found);
+            }
+            stores
+        })
     }
 
     /// The stores to read, of which there must be one.
     pub(crate) fn some_stores(&self) -> Result<Vec<StoreSpec>> {
         let stores = self.stores();
-        if stores.is_empty() {
+        if stores.specs.is_empty() {
             let looked: Vec<String> =
-                self.stores.iter().map(|(spec, _)| spec.root().display().to_string()).collect();
+                self.named.iter().map(|(spec, _)| spec.root().display().to_string()).collect();
             anyhow::bail!(
                 "there is no store: looked at {}; name yours with --store hub=PATH or --store folder=PATH",
                 if looked.is_empty() { "nothing".to_owned() } else { looked.join(", ") }
             );
         }
-        Ok(stores)
+        Ok(stores.specs.clone())
+    }
+
+    /// The stores that did not answer when they were looked for: they are not asked again.
+    pub(crate) fn silent_stores(&self) -> &[StoreSpec] {
+        &self.stores().silent
     }
 
     /// The catalog, with the user's own entries.
@@ -139,6 +186,19 @@ impl Context {
     pub(crate) fn looking(&self) -> SyncOptions {
         let mut options = SyncOptions::fast(self.now);
         options.store_limit = self.store_limit;
+        options.silent = self.silent_stores().to_vec();
         options
+    }
+}
+
+impl Stores {
+    fn add(&mut self, store: Resolved) {
+        if self.specs.contains(&store.spec) {
+            return;
+        }
+        if store.there.is_err() {
+            self.silent.push(store.spec.clone());
+        }
+        self.specs.push(store.spec);
     }
 }

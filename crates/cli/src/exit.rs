@@ -9,11 +9,18 @@ use crate::printer::Printer;
 pub(crate) enum Verdict {
     Fine,
     Problems,
+    /// What could be told was told, but there was nothing to do the work on.
+    Failed,
 }
 
 impl Verdict {
     pub(crate) fn of(problems: bool) -> Self {
         if problems { Verdict::Problems } else { Verdict::Fine }
+    }
+
+    /// Of a command that reads stores: it failed where it could read none of them.
+    pub(crate) fn of_stores(read: usize, problems: bool) -> Self {
+        if read == 0 { Verdict::Failed } else { Verdict::of(problems) }
     }
 }
 
@@ -39,6 +46,7 @@ pub(crate) fn report(result: anyhow::Result<Verdict>, printer: &Printer) -> Exit
     let error = match result {
         Ok(Verdict::Fine) => return ExitCode::SUCCESS,
         Ok(Verdict::Problems) => return ExitCode::from(1),
+        Ok(Verdict::Failed) => return ExitCode::from(3),
         Err(error) => error,
     };
     // Whoever read our output has had enough: that is success.

@@ -46,17 +46,17 @@ impl Places {
         self.config_home.join("mlxman/config.toml")
     }
 
-    /// The hub cache, as huggingface_hub finds it, and whether a variable names it.
-    pub(crate) fn hub_cache(&self) -> (PathBuf, bool) {
+    /// The hub cache, as huggingface_hub finds it, and which variable names it.
+    pub(crate) fn hub_cache(&self) -> (PathBuf, Option<&'static str>) {
         for name in ["HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE"] {
             if let Some(path) = var(name) {
-                return (self.expand(Path::new(&path)), true);
+                return (self.expand(Path::new(&path)), Some(name));
             }
         }
         if let Some(path) = var("HF_HOME") {
-            return (self.expand(Path::new(&path)).join("hub"), true);
+            return (self.expand(Path::new(&path)).join("hub"), Some("HF_HOME"));
         }
-        (self.cache_home.join("huggingface/hub"), false)
+        (self.cache_home.join("huggingface/hub"), None)
     }
 
     /// The folder of models that `MLX_MODELS_DIR` names.

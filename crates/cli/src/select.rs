@@ -1,13 +1,19 @@
 //! Which models a user means.
 
+use std::collections::BTreeMap;
+
 use anyhow::Result;
 use mlxman_clean::facts_of;
-use mlxman_clean::filter::{FilterSet, near_misses, nearest};
-use mlxman_manifest::registry::{Contents, Row};
+use mlxman_clean::filter::{FilterArgs, FilterSet, near_misses, nearest};
+use mlxman_manifest::Manifest;
+use mlxman_manifest::registry::{Contents, Row, unusable};
+use mlxman_store::{Problem, ProblemKind, StoreSpec};
+use serde_json::Value;
 
 use crate::args::Filters;
 use crate::context::Context;
 use crate::exit::wrong;
+use crate::table::plural;
 
 /// The filters of a call, `--store` among them.
 pub(crate) fn filter_set(context: &Context, filters: &Filters) -> Result<FilterSet> {
@@ -25,6 +31,79 @@ pub(crate) fn matching<'a>(context: &Context, contents: &'a Contents, filters: &
         }
     }
     rows
+}
+
+/// The whole manifest of a row; of one that cannot be used or reached, what is known otherwise, with the problem on it,
+/// and why.
+pub(crate) fn document(context: &Context, row: &Row) -> (Value, Option<String>) {
+    let why = match (&row.away, &row.invalid) {
+        (Some(why), _) | (None, Some(why)) => why.clone(),
+        (None, None) => match context.registry.document(row) {
+            Ok(document) => return (document, None),
+            Err(error) => error.to_string(),
+        },
+    };
+    let problem = match &row.away {
+        Some(why) => Problem::new(ProblemKind::StoreUnavailable, None, why.clone()),
+        None => unusable(&row.path, &why).problem,
+    };
+    let summary = &row.summary;
+    let mut document = serde_json::json!({
+        "schema_version": mlxman_manifest::SCHEMA_VERSION,
+        "model": summary.model,
+        "model_path": summary.store.parse::<StoreSpec>().map(|spec| spec.root().join(&summary.key)).unwrap_or_default(),
+        "store": summary.store,
+        "key": summary.key,
+        "source_id": summary.repo_id,
+        "source": {"repo_id": summary.repo_id, "revision": summary.revision, "refs": summary.refs},
+        "format": summary.format,
+        "architecture": {"model_type": summary.arch, "modality": summary.modality},
+        "parameter_count": summary.params,
+        "precision": summary.precision,
+        "quantization": {"label": summary.quantization},
+        "adapter": {"kind": summary.adapter},
+        "storage": {
+            "present": summary.present,
+            "file_count": summary.file_count,
+            "size_bytes": summary.size_bytes,
+            "reclaimable_bytes": summary.reclaimable_bytes,
+        },
+        "health": {"status": summary.health, "problems": [problem]},
+        "tags": summary.tags,
+        "pinned": summary.pinned,
+        "generated_at": context.now,
+        "generator": Manifest::generator(),
+    });
+    if row.away.is_none() {
+        document["health"]["status"] = Value::from("damaged");
+        document["quantization"]["label"] = Value::Null;
+        document["adapter"]["kind"] = Value::from("unknown");
+    }
+    (document, Some(why))
+}
+
+/// Says how many rows were left out because what a filter asks of them is not known.
+pub(crate) fn tell_unknown(context: &Context, contents: &Contents, filters: &FilterSet) -> Result<()> {
+    let others = FilterSet::parse(&FilterArgs { filters: Vec::new(), ..filters.args().clone() })?;
+    let mut unknown: BTreeMap<&str, usize> = BTreeMap::new();
+    for row in &contents.rows {
+        let facts = facts_of(&row.summary);
+        if !others.matches(&facts, context.now) {
+            continue;
+        }
+        let failing: Vec<_> =
+            filters.exprs().iter().filter(|expr| !expr.matches(&facts, context.now)).collect();
+        if !failing.is_empty() && failing.iter().all(|expr| expr.field().value(&facts).is_none()) {
+            *unknown.entry(failing[0].field().name).or_default() += 1;
+        }
+    }
+    for (field, count) in unknown {
+        let models = plural(count, "model");
+        context.printer.status(&format!(
+            "{models} left out: `{field}` is not known of them (--filter {field}=unknown shows them)"
+        ));
+    }
+    Ok(())
 }
 
 /// Rows in the stores that `--store` allows.

@@ -1,11 +1,13 @@
 //! Tables and how values look in them.
 
+use std::borrow::Cow;
+
 use chrono::{DateTime, Utc};
 use comfy_table::{CellAlignment, ColumnConstraint, ContentArrangement, Table, Width, presets};
 use mlxman_clean::filter::quantity::{format_age, format_bytes, format_count};
 use owo_colors::OwoColorize;
 
-use crate::printer::Printer;
+use crate::printer::{Printer, plain};
 
 /// Text is cut to no fewer characters than this while another column could go instead.
 const LEAST_TEXT: usize = 22;
@@ -27,6 +29,8 @@ pub(crate) const fn number(name: &'static str, expendable: u8) -> Column {
 
 /// Lays rows out as a table that fits the printer's width: the most expendable columns go first, then cells are cut.
 pub(crate) fn render(printer: &Printer, columns: &[Column], rows: &[Vec<String>]) -> String {
+    let rows: Vec<Vec<Cow<'_, str>>> =
+        rows.iter().map(|row| row.iter().map(|cell| plain(cell)).collect()).collect();
     let mut shown: Vec<usize> = (0..columns.len())
         .filter(|&at| rows.iter().any(|row| !row[at].is_empty()) || columns[at].expendable == 0)
         .collect();
@@ -59,8 +63,8 @@ pub(crate) fn render(printer: &Printer, columns: &[Column], rows: &[Vec<String>]
         }
     }
     table.set_header(shown.iter().map(|&at| columns[at].name.to_owned()));
-    for row in rows {
-        let mut cells = comfy_table::Row::from(shown.iter().map(|&at| row[at].clone()));
+    for row in &rows {
+        let mut cells = comfy_table::Row::from(shown.iter().map(|&at| row[at].as_ref()));
         cells.max_height(1);
         table.add_row(cells);
     }

@@ -33,5 +33,5 @@ pub use scan::{
     Blob, FileEntry, FoundModel, Group, Link, RepoKind, RepoSnapshot, Scan, ScanError, Stray, StrayItem,
     Usage,
 };
-pub use spec::{ParseStoreError, StoreKind, StoreSpec};
+pub use spec::{ParseStoreError, Resolved, StoreKind, StoreSpec, resolve};
 pub use watch::{Late, Progress, watch};

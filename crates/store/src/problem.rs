@@ -83,6 +83,9 @@ problem_kinds! {
     /// A manifest that could not be read, or that its schema rejects; it was left as it is.
     ManifestInvalid = "manifest_invalid", Error;
 
+    /// A models' folder whose own directory of manifests cannot be used; the registry's own directory has them instead.
+    ManifestsElsewhere = "manifests_elsewhere", Warning;
+
     /// A JSON file of the model that is not JSON, too large, or too deep.
     ConfigInvalid = "config_invalid", Error;
     /// A safetensors header that cannot be read: too large, not JSON, or with offsets that cannot be.

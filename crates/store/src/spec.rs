@@ -1,9 +1,12 @@
 use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 use std::str::FromStr;
+use std::time::Duration;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+
+use crate::watch::{Late, watch};
 
 /// How a store is laid out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
@@ -59,10 +62,32 @@ pub struct StoreSpec {
 impl StoreSpec {
     /// A store at `root`. The root is made canonical where it exists, so that one store has one name; where it does
     /// not, it is kept as given.
+    ///
+    /// This asks the filesystem, so it hangs where the volume does: [`resolve`] does the same with a time limit.
     pub fn new(kind: StoreKind, root: impl Into<PathBuf>) -> Self {
-        let root = root.into();
-        let root = root.canonicalize().unwrap_or(root);
-        StoreSpec { kind, root }
+        StoreSpec::verbatim(kind, root).canonical()
+    }
+
+    /// A store at `root` as it is written, with no look at any filesystem: for what was canonical when it was written
+    /// down, and for what [`resolve`] is to look at.
+    pub fn verbatim(kind: StoreKind, root: impl Into<PathBuf>) -> Self {
+        StoreSpec { kind, root: root.into() }
+    }
+
+    /// The same store under its one name. Of a root that is not there, what is there of the way to it is made
+    /// canonical, so that a store keeps its name while its volume is away. See [`StoreSpec::new`].
+    #[must_use]
+    pub fn canonical(self) -> Self {
+        let StoreSpec { kind, root } = self;
+        let plain = root.components().all(|part| !matches!(part, Component::ParentDir));
+        let above = if plain { root.ancestors() } else { Path::new("").ancestors() };
+        let found = root.canonicalize().ok().or_else(|| {
+            above.skip(1).find_map(|dir| {
+                let rest = root.strip_prefix(dir).ok()?;
+                Some(dir.canonicalize().ok()?.join(rest))
+            })
+        });
+        StoreSpec { kind, root: found.unwrap_or(root) }
     }
 
     /// How it is laid out.
@@ -101,18 +126,67 @@ pub enum ParseStoreError {
 impl FromStr for StoreSpec {
     type Err = ParseStoreError;
 
+    /// Takes the path as it is written: see [`StoreSpec::verbatim`].
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let (kind, path) = text.split_once('=').ok_or_else(|| ParseStoreError::NoPath(text.to_owned()))?;
         if path.is_empty() {
             return Err(ParseStoreError::NoPath(text.to_owned()));
         }
-        Ok(StoreSpec::new(kind.parse()?, path))
+        Ok(StoreSpec::verbatim(kind.parse()?, path))
     }
+}
+
+/// What [`resolve`] found of one store.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Resolved {
+    /// The store: under its canonical name where its volume answered, else as it was written.
+    pub spec: StoreSpec,
+    /// Whether something is at its root; or that its volume did not answer.
+    pub there: Result<bool, Late>,
+}
+
+/// Finds the canonical name of each store, all at once, and gives up those that do not answer within `limit`.
+pub fn resolve(specs: Vec<StoreSpec>, limit: Duration) -> Vec<Resolved> {
+    let answers = watch(specs.clone(), limit, |spec: StoreSpec, _| {
+        let spec = spec.canonical();
+        let there = spec.root().symlink_metadata().is_ok();
+        (spec, there)
+    });
+    specs
+        .into_iter()
+        .zip(answers)
+        .map(|(spec, answer)| match answer {
+            Ok((spec, there)) => Resolved { spec, there: Ok(there) },
+            Err(late) => Resolved { spec, there: Err(late) },
+        })
+        .collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_store_keeps_its_name_while_its_volume_is_away() {
+        let dir = tempfile::tempdir().unwrap();
+        let top = dir.path().canonicalize().unwrap();
+        fs_err::create_dir(top.join("real")).unwrap();
+        fs_err::os::unix::fs::symlink("real", top.join("link")).unwrap();
+        let here = StoreSpec::new(StoreKind::Hub, top.join("link/hub"));
+        assert_eq!(here.root(), top.join("real/hub"));
+        fs_err::create_dir(top.join("real/hub")).unwrap();
+        let written = StoreSpec::verbatim(StoreKind::Hub, top.join("link/hub"));
+        assert_eq!(written.root(), top.join("link/hub"));
+        assert_eq!(written.to_string().parse::<StoreSpec>().unwrap(), written);
+        let found = resolve(
+            vec![written, StoreSpec::verbatim(StoreKind::Folder, top.join("no"))],
+            Duration::from_secs(60),
+        );
+        assert_eq!(found[0], Resolved { spec: here, there: Ok(true) });
+        assert_eq!(found[1].there, Ok(false));
+        let odd = top.join("no/../real");
+        assert_eq!(StoreSpec::new(StoreKind::Hub, &odd).root(), odd);
+    }
 
     #[test]
     fn the_text_form_goes_both_ways() {

@@ -1,8 +1,11 @@
 //! `mlxman clean preview`: what could go. Nothing is touched.
 
+use std::collections::{BTreeSet, HashSet};
+
 use anyhow::{Context as _, Result};
 use mlxman_clean::{Asked, Candidate, Plan, preview};
 use mlxman_manifest::registry::Row;
+use mlxman_store::{Severity, StoreSpec, resolve};
 
 use crate::args::Preview;
 use crate::context::Context;
@@ -16,32 +19,34 @@ pub(super) fn run(args: &Preview, context: &Context) -> Result<Verdict> {
     let stores = context.some_stores()?;
     filter_set(context, &args.filters)?;
     let survey = context.registry.survey(&stores, &context.catalog()?, &context.looking())?;
-    let ids: Vec<String> = stores.iter().map(|spec| spec.id()).collect();
+    let rows = context.contents()?.rows;
+    let read: Vec<String> =
+        survey.stores.iter().filter(|store| store.scan.is_ok()).map(|store| store.spec.id()).collect();
     let gone: Vec<Row> = if filters.is_empty() {
         Vec::new()
     } else {
-        let seen: std::collections::HashSet<(&str, &str)> = survey
+        let seen: HashSet<(&str, &str)> = survey
             .stores
             .iter()
             .flat_map(|store| &store.models)
             .map(|model| (model.summary.store.as_str(), model.summary.key.as_str()))
             .collect();
-        let read: Vec<String> =
-            survey.stores.iter().filter(|store| store.scan.is_ok()).map(|store| store.spec.id()).collect();
-        let rows = context.registry.contents()?.rows.into_iter();
-        rows.filter(|row| {
+        let gone = rows.iter().filter(|row| {
             let summary = &row.summary;
-            ids.contains(&summary.store)
-                && read.contains(&summary.store)
-                && !seen.contains(&(summary.store.as_str(), summary.key.as_str()))
-        })
-        .map(|mut row| {
-            row.summary.present = false;
-            row
-        })
-        .collect()
+            read.contains(&summary.store) && !seen.contains(&(summary.store.as_str(), summary.key.as_str()))
+        });
+        gone.cloned()
+            .map(|mut row| {
+                row.summary.present = false;
+                row
+            })
+            .collect()
     };
-    let plan = preview(&survey, Asked { filters: &filters, gone: &gone, now: context.now });
+    let pinned_elsewhere = pinned_elsewhere(&rows, &read, context);
+    let plan = preview(
+        &survey,
+        Asked { filters: &filters, gone: &gone, pinned_elsewhere: &pinned_elsewhere, now: context.now },
+    );
     if let Some(path) = &args.out {
         let mut bytes = serde_json::to_vec_pretty(&plan)?;
         bytes.push(b'\n');
@@ -54,7 +59,24 @@ pub(super) fn run(args: &Preview, context: &Context) -> Result<Verdict> {
     } else {
         table(&plan, context)?;
     }
-    Ok(Verdict::of(!plan.problems.is_empty()))
+    let wrong = plan.problems.iter().any(|problem| problem.problem.severity > Severity::Info);
+    Ok(Verdict::of_stores(read.len(), wrong))
+}
+
+/// Pinned models of stores that are not there now: their volume may be mounted elsewhere.
+fn pinned_elsewhere(rows: &[Row], read: &[String], context: &Context) -> Vec<Row> {
+    let pinned: Vec<&Row> =
+        rows.iter().filter(|row| row.summary.pinned && !read.contains(&row.summary.store)).collect();
+    let stores: BTreeSet<StoreSpec> =
+        pinned.iter().filter_map(|row| row.summary.store.parse().ok()).collect();
+    let silent = context.silent_stores();
+    let asked = stores.into_iter().filter(|spec| !silent.contains(spec)).collect();
+    let here: HashSet<String> = resolve(asked, context.store_limit)
+        .into_iter()
+        .filter(|store| store.there == Ok(true))
+        .map(|store| store.spec.id())
+        .collect();
+    pinned.into_iter().filter(|row| !here.contains(&row.summary.store)).cloned().collect()
 }
 
 fn table(plan: &Plan, context: &Context) -> Result<()> {

@@ -1,18 +1,18 @@
 //! `mlxman list`: the models of the registry.
 
 use std::cell::Cell;
+use std::collections::BTreeSet;
 
 use anyhow::Result;
 use mlxman_manifest::Summary;
-use mlxman_manifest::registry::{Contents, RegistryError, Row, StoreProblem, unusable};
+use mlxman_manifest::registry::{Contents, Row, StoreProblem, unusable};
 use mlxman_store::{Severity, StoreSpec};
 use serde::{Serialize, Serializer};
-use serde_json::Value;
 
 use crate::args::{List, Sort};
 use crate::context::Context;
 use crate::exit::Verdict;
-use crate::select::{filter_set, matching};
+use crate::select::{document, filter_set, matching, tell_unknown};
 use crate::table::{age, bytes, count, number, plural, reclaim, render, text};
 
 /// What `list --json` prints.
@@ -28,12 +28,15 @@ struct Output<'a> {
 struct Totals {
     models: usize,
     size_bytes: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    allocated_bytes: Option<u64>,
 }
 
 pub(super) fn run(args: &List, context: &Context) -> Result<Verdict> {
     let filters = filter_set(context, &args.filters)?;
-    let contents = context.registry.contents()?;
+    let contents = context.contents()?;
     let mut rows = matching(context, &contents, &filters);
+    tell_unknown(context, &contents, &filters)?;
     match args.sort {
         Sort::Name => {}
         Sort::Size => rows.sort_by_key(|row| std::cmp::Reverse(row.summary.size_bytes)),
@@ -42,21 +45,27 @@ pub(super) fn run(args: &List, context: &Context) -> Result<Verdict> {
     let lost: Vec<StoreProblem> = contents.unusable.iter().map(|(path, why)| unusable(path, why)).collect();
     // What is no model answers to no filter of models, only to --store.
     let only_stores = args.filters.args(Vec::new()) == Default::default();
-    let problems: Vec<&StoreProblem> =
-        if only_stores { store_problems(context, &contents).chain(&lost).collect() } else { Vec::new() };
-    let mut ailing =
-        rows.iter().any(|row| (row.summary.ailing && row.summary.present) || row.invalid.is_some())
-            || problems.iter().any(|problem| problem.problem.severity > Severity::Info);
+    let problems: Vec<&StoreProblem> = if only_stores {
+        let of_places = contents.problems.iter().filter(|problem| is_chosen(context, &problem.store));
+        store_problems(context, &contents).chain(of_places).chain(&lost).collect()
+    } else {
+        Vec::new()
+    };
+    // Of an unfiltered list the stores' own use is known; models may share files, so their sum is too much.
+    let used = filters.is_empty().then(|| used_by(&contents, &rows)).flatten();
+    let mut ailing = rows.iter().any(|row| {
+        (row.summary.ailing && row.summary.present) || row.invalid.is_some() || row.away.is_some()
+    }) || problems.iter().any(|problem| problem.problem.severity > Severity::Info);
     if context.printer.json {
         let models = Documents { context, rows: &rows, lost: Cell::new(false) };
         let size_bytes =
             rows.iter().filter(|row| row.summary.present).map(|row| row.summary.size_bytes).sum();
-        let totals = Totals { models: rows.len(), size_bytes };
+        let totals = Totals { models: rows.len(), size_bytes, allocated_bytes: used };
         let output = Output { schema: "mlxman-list-1", models, problems, totals };
         context.printer.json(&output)?;
         ailing |= output.models.lost.get();
     } else {
-        table(context, &contents, &rows, &problems)?;
+        table(context, &contents, &rows, &problems, used)?;
     }
     Ok(Verdict::of(ailing))
 }
@@ -65,20 +74,7 @@ fn store_problems<'a>(
     context: &'a Context,
     contents: &'a Contents,
 ) -> impl Iterator<Item = &'a StoreProblem> {
-    contents
-        .stores
-        .iter()
-        .filter(|(id, _)| {
-            context.store_words.is_empty()
-                || context.store_words.iter().any(|word| {
-                    word == *id
-                        || id.parse::<StoreSpec>().is_ok_and(|spec| {
-                            spec.kind().word() == word
-                                || spec.root().to_string_lossy().contains(word.as_str())
-                        })
-                })
-        })
-        .flat_map(|(_, record)| &record.problems)
+    contents.stores.iter().filter(|(id, _)| is_chosen(context, id)).flat_map(|(_, record)| &record.problems)
 }
 
 /// The whole manifests, read one after the other while they are printed, so that a long list needs no more memory than
@@ -92,39 +88,39 @@ struct Documents<'a> {
 
 impl Serialize for Documents<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_seq(self.rows.iter().map(|row| self.document(row)))
+        serializer.collect_seq(self.rows.iter().map(|row| {
+            let (document, why) = document(self.context, row);
+            self.lost.set(self.lost.get() | why.is_some());
+            document
+        }))
     }
 }
 
-impl Documents<'_> {
-    /// The manifest of a row; of one that cannot be used, what is known otherwise, with the problem.
-    fn document(&self, row: &Row) -> Value {
-        let why = match &row.invalid {
-            Some(why) => why.clone(),
-            None => match self.context.registry.document(&row.path) {
-                Ok(document) => return document,
-                Err(error) => {
-                    self.lost.set(true);
-                    match error {
-                        RegistryError::Invalid { source, .. } => source.to_string(),
-                        other => other.to_string(),
-                    }
-                }
-            },
-        };
-        let problem = unusable(&row.path, &why).problem;
-        let summary = &row.summary;
-        serde_json::json!({
-            "model": summary.model,
-            "store": summary.store,
-            "source": {"repo_id": summary.repo_id, "revision": summary.revision, "refs": summary.refs},
-            "storage": {"present": summary.present, "size_bytes": summary.size_bytes},
-            "health": {"status": "damaged", "problems": [problem]},
+/// Whether `--store` means this store.
+fn is_chosen(context: &Context, id: &str) -> bool {
+    context.store_words.is_empty()
+        || context.store_words.iter().any(|word| {
+            word == id
+                || id.parse::<StoreSpec>().is_ok_and(|spec| {
+                    spec.kind().word() == word || spec.root().to_string_lossy().contains(word.as_str())
+                })
         })
-    }
 }
 
-fn table(context: &Context, contents: &Contents, rows: &[&Row], problems: &[&StoreProblem]) -> Result<()> {
+/// What the stores of these rows took on their disks at the last sync, where that is known of all of them.
+fn used_by(contents: &Contents, rows: &[&Row]) -> Option<u64> {
+    let stores: BTreeSet<&str> =
+        rows.iter().filter(|row| row.summary.present).map(|row| row.summary.store.as_str()).collect();
+    stores.into_iter().map(|id| Some(contents.stores.get(id)?.usage?.allocated_bytes)).sum()
+}
+
+fn table(
+    context: &Context,
+    contents: &Contents,
+    rows: &[&Row],
+    problems: &[&StoreProblem],
+    used: Option<u64>,
+) -> Result<()> {
     let printer = &context.printer;
     if rows.is_empty() && contents.rows.is_empty() {
         printer.status("the registry is empty: run `mlxman sync --fast` to find the models of this machine");
@@ -185,7 +181,13 @@ fn table(context: &Context, contents: &Contents, rows: &[&Row], problems: &[&Sto
     }
     if !rows.is_empty() {
         let size: u64 = rows.iter().filter(|row| row.summary.present).map(|row| row.summary.size_bytes).sum();
-        printer.status(&format!("{}, {}", plural(rows.len(), "model"), bytes(size)));
+        let models = plural(rows.len(), "model");
+        printer.status(&match used {
+            Some(used) => format!("{models}; their stores take {}", bytes(used)),
+            // Two models may share files.
+            None if rows.len() > 1 => format!("{models}, up to {}", bytes(size)),
+            None => format!("{models}, {}", bytes(size)),
+        });
     }
     Ok(())
 }
@@ -209,6 +211,9 @@ fn quantization(summary: &Summary) -> String {
 }
 
 fn health(row: &Row) -> String {
+    if row.away.is_some() {
+        return "store away".to_owned();
+    }
     if row.invalid.is_some() {
         return "manifest invalid".to_owned();
     }

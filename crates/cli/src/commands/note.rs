@@ -8,7 +8,7 @@ use crate::exit::Verdict;
 use crate::select::one;
 
 pub(super) fn run(args: &Note, context: &Context) -> Result<Verdict> {
-    let contents = context.registry.contents()?;
+    let contents = context.contents()?;
     let row = one(context, &contents, &args.model)?.clone();
     let text = args.text.trim();
     let summaries = context.registry.edit_user(&[row], |user| {

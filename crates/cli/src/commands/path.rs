@@ -2,10 +2,10 @@
 
 use std::path::PathBuf;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use mlxman_manifest::registry::SurveyedModel;
 use mlxman_manifest::{HealthStatus, Summary};
-use mlxman_store::{FoundModel, Scan};
+use mlxman_store::{FoundModel, Scan, StoreSpec};
 use serde::Serialize;
 
 use crate::args::PathArgs;
@@ -25,7 +25,25 @@ struct Output {
 /// Looks at the stores themselves, so that what it prints is there now.
 pub(super) fn run(args: &PathArgs, context: &Context) -> Result<Verdict> {
     let asked = args.model.as_str();
-    let survey = context.registry.survey(&context.some_stores()?, &context.catalog()?, &context.looking())?;
+    let mut stores = match context.some_stores() {
+        Ok(stores) => stores,
+        // The registry may know of others.
+        Err(_) if !context.store_given => Vec::new(),
+        Err(error) => return Err(error),
+    };
+    if !context.store_given {
+        let rows = context.contents()?.rows.into_iter();
+        let others = rows.filter(|row| row.summary.present && row.summary.answers_to(asked));
+        for spec in others.filter_map(|row| row.summary.store.parse::<StoreSpec>().ok()) {
+            if !stores.contains(&spec) {
+                stores.push(spec);
+            }
+        }
+        if stores.is_empty() {
+            let _ = context.some_stores()?;
+        }
+    }
+    let survey = context.registry.survey(&stores, &context.catalog()?, &context.looking())?;
     let mut found: Vec<(&Scan, &FoundModel, &SurveyedModel)> = Vec::new();
     for store in &survey.stores {
         match &store.scan {
@@ -80,7 +98,12 @@ pub(super) fn run(args: &PathArgs, context: &Context) -> Result<Verdict> {
             health: summary.health,
         })?;
     } else {
-        context.printer.data(&path.to_string_lossy())?;
+        let text = path.to_string_lossy();
+        if text.contains('\n') {
+            // Whoever reads lines would take it for two paths.
+            bail!("the path {text:?} has a line's end in it; --json prints it safely");
+        }
+        context.printer.data(&text)?;
     }
     Ok(Verdict::of(!whole(known)))
 }

@@ -9,7 +9,7 @@ use crate::exit::Verdict;
 use crate::select::one;
 
 pub(super) fn run(args: &Models, context: &Context, pinned: bool) -> Result<Verdict> {
-    let contents = context.registry.contents()?;
+    let contents = context.contents()?;
     let mut rows: Vec<Row> = Vec::new();
     for asked in &args.models {
         rows.push(one(context, &contents, asked)?.clone());

@@ -48,7 +48,8 @@ fn list() -> Value {
                 "type": "object",
                 "properties": {
                     "models": {"type": "integer", "description": "rows"},
-                    "size_bytes": {"type": "integer", "description": "apparent bytes of the models that are present"}
+                    "size_bytes": {"type": "integer", "description": "apparent bytes of the models that are present, summed: what two share counts twice"},
+                    "allocated_bytes": {"type": "integer", "description": "without filters: what the stores of these models take on their disks, each inode once"}
                 }
             }
         },

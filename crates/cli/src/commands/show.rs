@@ -8,11 +8,12 @@ use mlxman_store::Severity;
 use crate::args::Show;
 use crate::context::Context;
 use crate::exit::Verdict;
-use crate::select::{filter_set, matching, one};
+use crate::printer::plain;
+use crate::select::{document, filter_set, matching, one};
 use crate::table::{age, bytes, reclaim};
 
 pub(super) fn run(args: &Show, context: &Context) -> Result<Verdict> {
-    let contents = context.registry.contents()?;
+    let contents = context.contents()?;
     let mut rows: Vec<&Row> = Vec::new();
     for asked in &args.model {
         rows.push(one(context, &contents, asked)?);
@@ -23,22 +24,25 @@ pub(super) fn run(args: &Show, context: &Context) -> Result<Verdict> {
     let mut ailing = false;
     let mut documents = Vec::new();
     for row in rows {
-        let document = context.registry.document(&row.path)?;
-        ailing |= row.summary.ailing && row.summary.present;
-        documents.push((row, document));
+        let (document, why) = document(context, row);
+        ailing |= why.is_some() || (row.summary.ailing && row.summary.present);
+        documents.push((row, document, why));
     }
     if context.printer.json {
         match documents.as_slice() {
-            [(_, one)] if args.model.len() == 1 => context.printer.json(one)?,
+            [(_, one, _)] if args.model.len() == 1 => context.printer.json(one)?,
             several => {
-                context.printer.json(&several.iter().map(|(_, document)| document).collect::<Vec<_>>())?;
+                context.printer.json(&several.iter().map(|(_, document, _)| document).collect::<Vec<_>>())?;
             }
         }
         return Ok(Verdict::of(ailing));
     }
-    for (at, (row, document)) in documents.into_iter().enumerate() {
+    for (at, (row, document, why)) in documents.into_iter().enumerate() {
         if at > 0 {
             context.printer.data("")?;
+        }
+        if let Some(why) = why {
+            context.printer.warning(&format!("{}: {why}", row.path.display()));
         }
         let manifest: Manifest = serde_json::from_value(document)?;
         context.printer.data(&page(&manifest, row, context))?;
@@ -146,7 +150,7 @@ struct Page<'a> {
 impl Page<'_> {
     fn line(&mut self, name: &str, value: &str) {
         if !value.is_empty() {
-            self.text.push_str(&format!("{name:<18} {value}\n"));
+            self.text.push_str(&format!("{name:<18} {}\n", plain(value)));
         }
     }
 

@@ -1,6 +1,7 @@
 //! `mlxman stores`: the stores, with used and free space.
 
 use anyhow::Result;
+use mlxman_manifest::registry::Contents;
 use mlxman_store::{Filesystem, Late, Scan, ScanError, StoreSpec, Usage, layout_of, watch};
 use serde::Serialize;
 
@@ -25,27 +26,38 @@ pub(super) fn run(context: &Context) -> Result<Verdict> {
     // --store was resolved; a word that is no filter would say so here.
     crate::select::filter_set(context, &Filters::default())?;
     let specs = context.some_stores()?;
-    let scans = watch(specs.clone(), context.store_limit, |spec: StoreSpec, progress| {
+    let silent = context.silent_stores();
+    let asked: Vec<StoreSpec> = specs.iter().filter(|spec| !silent.contains(spec)).cloned().collect();
+    let mut scans = watch(asked, context.store_limit, |spec: StoreSpec, progress| {
         layout_of(spec.kind()).scan(&spec, progress)
-    });
+    })
+    .into_iter();
+    // The stores can be shown without what the registry remembers of them.
+    let contents = context.contents().unwrap_or_default();
     let stores: Vec<Output> = specs
         .iter()
-        .zip(scans)
-        .map(|(spec, scan)| {
+        .map(|spec| {
             let root = spec.root().to_owned();
-            let scan = scan.unwrap_or_else(|late| {
+            let scan = if silent.contains(spec) { None } else { scans.next() };
+            let scan = scan.unwrap_or(Err(Late::TooSlow(context.store_limit))).unwrap_or_else(|late| {
                 Err(match late {
                     Late::TooSlow(limit) => ScanError::TooSlow { root, seconds: limit.as_secs() },
                     Late::Lost => ScanError::Lost { root },
                 })
             });
-            of(spec, scan)
+            of(
+                spec,
+                scan.and_then(|scan| {
+                    if contents.is_replaced(&scan) { Err(Contents::replaced(spec)) } else { Ok(scan) }
+                }),
+            )
         })
         .collect();
+    let read = stores.iter().filter(|store| store.problem.is_none()).count();
     let problems = stores.iter().any(|store| store.problem.is_some());
     if context.printer.json {
         context.printer.json(&stores)?;
-        return Ok(Verdict::of(problems));
+        return Ok(Verdict::of_stores(read, problems));
     }
     let columns = [
         text("KIND", 0),
@@ -73,7 +85,7 @@ pub(super) fn run(context: &Context) -> Result<Verdict> {
     for problem in stores.iter().filter_map(|store| store.problem.as_ref()) {
         context.printer.warning(&problem.message);
     }
-    Ok(Verdict::of(problems))
+    Ok(Verdict::of_stores(read, problems))
 }
 
 fn of(spec: &StoreSpec, scan: Result<Scan, ScanError>) -> Output {

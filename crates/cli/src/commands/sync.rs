@@ -11,6 +11,7 @@ use serde_json::Value;
 use crate::args::Sync;
 use crate::context::Context;
 use crate::exit::{Verdict, wrong};
+use crate::printer::plain;
 use crate::progress::{Watcher, catch_interrupts};
 use crate::table::{bytes, plural};
 
@@ -36,14 +37,17 @@ pub(super) fn run(args: Sync, context: &Context) -> Result<Verdict> {
         only: args.models.clone(),
         overrides,
         notes: args.notes,
+        accept_replaced: args.accept_replaced,
         ..context.looking()
     };
     catch_interrupts();
     let watcher = Watcher::new(&context.printer);
-    let report = context.registry.sync(&context.some_stores()?, &context.catalog()?, &options, &watcher);
+    let stores = context.some_stores()?;
+    let report = context.registry.sync(&stores, &context.catalog()?, &options, &watcher);
     watcher.finish();
     let report = report?;
-    for asked in &args.models {
+    let none_read = !stores.iter().any(|spec| report.has_read(spec));
+    for asked in args.models.iter().filter(|_| !none_read) {
         let answered = report.models.iter().any(|model| answers(model, asked));
         if !answered {
             let names: Vec<&str> = report.models.iter().map(|model| model.model.as_str()).collect();
@@ -53,7 +57,7 @@ pub(super) fn run(args: Sync, context: &Context) -> Result<Verdict> {
         }
     }
     print(&report, context)?;
-    Ok(Verdict::of(report.has_problems()))
+    Ok(if none_read { Verdict::Failed } else { Verdict::of(report.has_problems()) })
 }
 
 /// Whether a row of the report is about what was asked for.
@@ -92,7 +96,7 @@ fn print(report: &SyncReport, context: &Context) -> Result<()> {
                 Change::Gone => "gone",
                 _ => continue,
             };
-            printer.data(&format!("{word:<8} {}", model.model))?;
+            printer.data(&format!("{word:<8} {}", plain(&model.model)))?;
         }
     }
     let mut parts = Vec::new();

@@ -19,7 +19,7 @@ pub(super) fn run(args: &Tag, context: &Context) -> Result<Verdict> {
     for tag in add.iter().chain(&remove) {
         check(tag)?;
     }
-    let contents = context.registry.contents()?;
+    let contents = context.contents()?;
     let row = one(context, &contents, &args.model)?.clone();
     let found = row.summary.tags.clone();
     let summaries = context.registry.edit_user(&[row], |user| {

@@ -5,15 +5,15 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
-use mlxman_store::{Problem, ProblemKind, StoreSpec};
+use mlxman_store::{Problem, ProblemKind, Scan, ScanError, StoreSpec};
 use serde_json::Value;
 
-use super::index::{Entry, Index, Stamp, StoreProblem, StoreRecord, VERSION};
+use super::across::Across;
+use super::index::{Entry, Index, StoreProblem, StoreRecord, VERSION};
 use super::observe::State;
-use super::sync::{Change, Changed, Rest, SyncObserver, SyncOptions, SyncReport, for_all};
-use super::{Registry, RegistryError, StoreSurvey, Survey, SurveyedModel};
+use super::sync::{Change, Changed, Looked, Settled, SyncObserver, SyncOptions, SyncReport, for_all};
+use super::{Asking, Folders, Registry, RegistryError, StoreSurvey, SurveyedModel};
 use crate::record::Manifest;
-use crate::schema::Form;
 use crate::summary::Summary;
 
 /// A row for the report, and one for the index.
@@ -22,12 +22,13 @@ type Written = (Option<Changed>, Option<Arc<Entry>>);
 impl Registry {
     pub(super) fn commit(
         &self,
-        survey: Survey,
-        rest: Rest,
+        settled: Vec<Settled<'_>>,
+        looked: &Looked,
+        hashed: Across,
         options: &SyncOptions,
         observer: &dyn SyncObserver,
     ) -> Result<SyncReport, RegistryError> {
-        let Rest { stale, records: known_records, gone, across: hashed } = rest;
+        let Looked { stale, records: known_records, gone, folders, .. } = looked;
         if let Some(source) = hashed.save_error {
             return Err(RegistryError::Io {
                 doing: "keep the hashes in",
@@ -44,38 +45,40 @@ impl Registry {
             interrupted: hashed.interrupted,
         };
         let mut records: BTreeMap<String, StoreRecord> = BTreeMap::new();
-        for store in &survey.stores {
-            let record = store_record(store, options.now);
+        for store in &settled {
+            let record = record_of(store.spec, store.scan, options.now);
             report.problems.extend(record.problems.iter().cloned());
             if store.scan.is_ok() {
                 records.insert(store.spec.id(), record);
             }
         }
-        for (path, why) in &survey.unusable {
-            report.problems.push(unusable(path, why));
-        }
+        report.problems.extend(looked.problems.iter().cloned());
+        report.problems.extend(looked.unusable.iter().map(|(path, why)| unusable(path, why)));
         let user_speaks = !options.overrides.is_empty() || options.notes.is_some();
+        let models = || settled.iter().flat_map(|store| &store.models);
         let nothing_new = gone.iter().all(|entry| !entry.summary.present)
-            && survey
-                .stores
-                .iter()
-                .flat_map(|store| &store.models)
-                .all(|model| !matches!(model.state, State::Fresh(_)))
+            && models().all(|model| !matches!(model.state, State::Fresh(_)))
             && !user_speaks;
-        let up_to_date = nothing_new && !stale && same_records(&records, &known_records);
+        let up_to_date =
+            nothing_new && !stale && same_records(&records, known_records) && !models().any(used_since);
         let writes = !options.dry_run && !up_to_date;
         let _lock = if writes { Some(self.lock(&|| observer.waiting())?) } else { None };
-
-        let mut stores = survey.stores;
-        let models: Vec<Vec<SurveyedModel>> =
-            stores.iter_mut().map(|store| std::mem::take(&mut store.models)).collect();
-        let work: Vec<(&StoreSurvey, SurveyedModel)> = stores
-            .iter()
-            .zip(models)
-            .flat_map(|(store, models)| models.into_iter().map(move |model| (store, model)))
+        let touched: Vec<PathBuf> = models()
+            .filter_map(|model| match &model.state {
+                State::Fresh(fresh) => Some(self.file_for(fresh, folders)),
+                _ => None,
+            })
+            .chain(
+                gone.iter().filter(|entry| entry.summary.present).map(|entry| self.target_of(entry, folders)),
+            )
+            .map(|file| self.path_of(&file))
             .collect();
+        let _locks =
+            if writes { self.lock_folders(touched.iter(), &|| observer.waiting()) } else { Vec::new() };
+
+        let work: Vec<SurveyedModel> = settled.into_iter().flat_map(|store| store.models).collect();
         let done: Vec<Result<Written, RegistryError>> =
-            for_all(work, !nothing_new, |(store, model)| self.write_one(&store.spec, model, options, writes));
+            for_all(work, !nothing_new, |model| self.write_one(model, options, folders, writes));
         let mut entries: Vec<Arc<Entry>> = Vec::new();
         let mut failed = None;
         for one in done {
@@ -88,14 +91,15 @@ impl Registry {
             }
         }
         for entry in gone {
-            let (row, entry) = self.write_gone(entry, options, writes)?;
-            report.models.push(named(row, &entry.summary, options));
+            let summary = entry.summary.clone();
+            let (row, entry) = self.write_gone(entry.clone(), options, folders, writes);
+            report.models.push(named(row, &summary, options));
             entries.push(Arc::new(entry));
         }
         report.models.sort_by_cached_key(|row| (row.model.to_lowercase(), row.store.clone()));
         // A wrong call changes nothing.
         if writes && !matches!(failed, Some(RegistryError::Override { .. })) {
-            self.write_index(entries, records)?;
+            self.write_index(entries, records, &looked.silent)?;
         }
         match failed {
             Some(error) => Err(error),
@@ -105,42 +109,37 @@ impl Registry {
 
     fn write_one(
         &self,
-        spec: &StoreSpec,
         model: SurveyedModel,
         options: &SyncOptions,
+        folders: &Folders,
         writes: bool,
     ) -> Result<Written, RegistryError> {
         let mut summary = model.summary;
         let fresh = match model.state {
             State::Unchanged(entry) => {
                 let changed = changed(&summary, self.path_of(&entry.file), Change::Unchanged, None);
-                return Ok((Some(named(changed, &summary, options)), Some(entry)));
+                let row = named(changed, &summary, options);
+                // The index remembers when it was used last.
+                let entry = if writes { Arc::new(Entry { summary, ..Entry::clone(&entry) }) } else { entry };
+                return Ok((Some(row), Some(entry)));
             }
             // What was not asked for is no row of the report.
             State::Skipped(entry) => return Ok((None, entry)),
             State::Fresh(fresh) => fresh,
         };
         // Put together anew under the lock: the user may have said something meanwhile.
-        let (document, file, before) = match self.document_for(spec, &fresh, options) {
+        let (document, file, before) = match self.document_for(&fresh, options, folders) {
             Ok(parts) => parts,
             Err(error @ RegistryError::Override { .. }) => return Err(error),
             Err(error) => {
-                let file = self.file_for(spec, &fresh);
+                let file = self.file_for(&fresh, folders);
                 let path = self.path_of(&file);
                 let why = match &error {
                     RegistryError::Invalid { source, .. } => source.to_string(),
                     other => other.to_string(),
                 };
-                let stamp = Stamp::of(&path).unwrap_or_default();
-                let entry = Entry {
-                    file,
-                    stamp,
-                    fingerprint: String::new(),
-                    weights: String::new(),
-                    hashed: false,
-                    invalid: Some(why),
-                    summary: summary.clone(),
-                };
+                let stamp = self.stamp_of(&path).unwrap_or_default();
+                let entry = Entry { invalid: Some(why), ..Entry::new(&file, stamp, summary.clone()) };
                 let row = changed(&summary, path, Change::Invalid, Some(error.to_string()));
                 return Ok((Some(named(row, &summary, options)), Some(Arc::new(entry))));
             }
@@ -154,17 +153,21 @@ impl Registry {
         if let Ok(manifest) = serde_json::from_value::<Manifest>(document.clone()) {
             summary = Summary::of(&manifest);
         }
-        if writes && change != Change::Unchanged {
-            self.write_document(&path, &document)?;
+        if writes
+            && change != Change::Unchanged
+            && let Err(error) = self.write_document(&path, &document)
+        {
+            // The others are written all the same, and the next sync tries again.
+            let entry =
+                fresh.before.map(|before| Entry { fingerprint: String::new(), ..Entry::clone(&before) });
+            let row = changed(&summary, path, Change::Invalid, Some(error.to_string()));
+            return Ok((Some(named(row, &summary, options)), entry.map(Arc::new)));
         }
         let entry = Entry {
-            file,
-            stamp: Stamp::of(&path).unwrap_or_default(),
             fingerprint: fresh.fingerprint,
             weights: fresh.weights,
             hashed: fresh.hashed,
-            invalid: None,
-            summary: summary.clone(),
+            ..Entry::new(&file, self.stamp_of(&path).unwrap_or_default(), summary.clone())
         };
         let row = changed(&summary, path, change, None);
         Ok((Some(named(row, &summary, options)), Some(Arc::new(entry))))
@@ -175,32 +178,42 @@ impl Registry {
         &self,
         mut entry: Entry,
         options: &SyncOptions,
+        folders: &Folders,
         writes: bool,
-    ) -> Result<(Changed, Entry), RegistryError> {
+    ) -> (Changed, Entry) {
         let path = self.path_of(&entry.file);
-        if !entry.summary.present {
-            return Ok((changed(&entry.summary, path, Change::Unchanged, None), entry));
-        }
         if let Some(why) = entry.invalid.clone() {
-            return Ok((changed(&entry.summary, path, Change::Invalid, Some(why)), entry));
+            return (changed(&entry.summary, path, Change::Invalid, Some(why)), entry);
         }
-        let (form, mut document) = self.read_document(&path)?;
-        if let Some(storage) = document.get_mut("storage").and_then(Value::as_object_mut) {
-            storage.insert("present".to_owned(), Value::Bool(false));
-            if form == Form::Current {
+        if !entry.summary.present {
+            return (changed(&entry.summary, path, Change::Unchanged, None), entry);
+        }
+        let target = self.target_of(&entry, folders);
+        let written = self.read_upgraded(&path, &entry.summary).and_then(|mut document| {
+            if let Some(storage) = document.get_mut("storage").and_then(Value::as_object_mut) {
+                storage.insert("present".to_owned(), Value::Bool(false));
                 storage.insert("reclaimable_bytes".to_owned(), Value::from(0));
             }
+            document["generated_at"] =
+                Value::String(options.now.to_rfc3339_opts(chrono::SecondsFormat::AutoSi, true));
+            if writes { self.write_document(&self.path_of(&target), &document) } else { Ok(()) }
+        });
+        // A folder that was replaced has lost its manifests as well.
+        let is_lost = |error: &RegistryError| matches!(error, RegistryError::Io { source, .. } if source.kind() == std::io::ErrorKind::NotFound);
+        if let Err(error) = written
+            && !is_lost(&error)
+        {
+            return (changed(&entry.summary, path, Change::Invalid, Some(error.to_string())), entry);
         }
-        document["generated_at"] =
-            Value::String(options.now.to_rfc3339_opts(chrono::SecondsFormat::AutoSi, true));
         entry.summary.present = false;
         entry.summary.reclaimable_bytes = 0;
         entry.fingerprint = String::new();
+        let path = self.path_of(&target);
         if writes {
-            self.write_document(&path, &document)?;
-            entry.stamp = Stamp::of(&path).unwrap_or_default();
+            entry.stamp = self.stamp_of(&path).unwrap_or_default();
+            entry.file = target;
         }
-        Ok((changed(&entry.summary, path, Change::Gone, None), entry))
+        (changed(&entry.summary, path, Change::Gone, None), entry)
     }
 
     /// Writes the index: what this sync saw, and of other stores what was there.
@@ -208,11 +221,12 @@ impl Registry {
         &self,
         entries: Vec<Arc<Entry>>,
         records: BTreeMap<String, StoreRecord>,
+        silent: &[StoreSpec],
     ) -> Result<(), RegistryError> {
         let path = self.home.join("index.json");
         let mut entries: Vec<Entry> = entries.into_iter().map(Arc::unwrap_or_clone).collect();
         let mine: HashSet<String> = entries.iter().map(|entry| entry.file.clone()).collect();
-        let others = self.load(&[])?;
+        let others = self.load(&Asking { silent, ..Asking::default() })?;
         entries.extend(others.entries.into_iter().filter(|entry| !mine.contains(&entry.file)));
         entries.sort_by(|a, b| a.file.cmp(&b.file));
         let mut stores = others.stores;
@@ -228,8 +242,19 @@ impl Registry {
 fn same_records(now: &BTreeMap<String, StoreRecord>, known: &BTreeMap<String, StoreRecord>) -> bool {
     // Free space and times always differ; they are no reason to write.
     now.iter().all(|(id, record)| {
-        known.get(id).is_some_and(|old| old.usage == record.usage && old.problems == record.problems)
+        known.get(id).is_some_and(|old| {
+            old.usage == record.usage && old.problems == record.problems && old.root == record.root
+        })
     })
+}
+
+/// Whether a model was used since the index was written, by a day and more: tables and filters count days.
+fn used_since(model: &SurveyedModel) -> bool {
+    let State::Unchanged(entry) = &model.state else { return false };
+    match (model.summary.used, entry.summary.used) {
+        (Some(now), Some(then)) => (now - then).abs() >= chrono::TimeDelta::days(1),
+        (now, then) => now != then,
+    }
 }
 
 /// Says which of the names that were asked for a row answers to.
@@ -253,8 +278,12 @@ fn changed(summary: &Summary, manifest: PathBuf, change: Change, why: Option<Str
 
 /// What is remembered of a store beside its models.
 pub fn store_record(store: &StoreSurvey, now: DateTime<Utc>) -> StoreRecord {
-    let id = store.spec.id();
-    match &store.scan {
+    record_of(&store.spec, store.scan.as_ref(), now)
+}
+
+fn record_of(spec: &StoreSpec, scan: Result<&Scan, &ScanError>, now: DateTime<Utc>) -> StoreRecord {
+    let id = spec.id();
+    match scan {
         Err(error) => StoreRecord {
             filesystem: None,
             usage: None,
@@ -267,6 +296,7 @@ pub fn store_record(store: &StoreSurvey, now: DateTime<Utc>) -> StoreRecord {
                 reclaimable_at_least: false,
                 last_modified: None,
             }],
+            root: None,
             synced_at: now,
         },
         Ok(scan) => StoreRecord {
@@ -288,6 +318,7 @@ pub fn store_record(store: &StoreSurvey, now: DateTime<Utc>) -> StoreRecord {
                     }
                 })
                 .collect(),
+            root: scan.root().stat().ok().map(|stat| (stat.dev, stat.ino)),
             synced_at: now,
         },
     }

@@ -2,7 +2,6 @@
 //! tell that nothing changed. It is a cache: lost or damaged, it is made again from the manifests.
 
 use std::collections::BTreeMap;
-use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use chrono::{DateTime, Utc};
@@ -13,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::summary::Summary;
 
 /// Changes when the index's form does; another version's index is made again.
-pub(super) const VERSION: u32 = 1;
+pub(super) const VERSION: u32 = 2;
 
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub(super) struct Index {
@@ -36,6 +35,9 @@ pub struct StoreRecord {
     /// What lies in it and is no model.
     #[serde(default)]
     pub problems: Vec<StoreProblem>,
+    /// Device and inode of its root: a mount point whose volume is away is another directory.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub root: Option<(u64, u64)>,
     /// When it was last read.
     pub synced_at: DateTime<Utc>,
 }
@@ -81,7 +83,50 @@ pub(super) struct Entry {
     /// Why the manifest could not be used: the file was left as it is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) invalid: Option<String>,
+    /// That somebody changed the file since this program wrote it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) edited: Option<Edited>,
     pub(super) summary: Summary,
+    /// Further manifests of the same model, whose words of the user count as well: one in the models' folder and one
+    /// in the registry.
+    #[serde(skip)]
+    pub(super) also: Vec<String>,
+    /// Whether another manifest of the same model stands for it.
+    #[serde(skip)]
+    pub(super) shadowed: bool,
+}
+
+/// What is remembered of a manifest that somebody else changed.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub(super) struct Edited {
+    /// The tags that this program wrote last, where that is known: those beyond them are the user's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) tags: Option<Vec<String>>,
+}
+
+impl Entry {
+    pub(super) fn new(file: &str, stamp: Stamp, summary: Summary) -> Self {
+        Entry {
+            file: file.to_owned(),
+            stamp,
+            fingerprint: String::new(),
+            weights: String::new(),
+            hashed: false,
+            invalid: None,
+            edited: None,
+            summary,
+            also: Vec::new(),
+            shadowed: false,
+        }
+    }
+
+    /// The tags that this program wrote last, where that is known.
+    pub(super) fn written_tags(&self) -> Option<&[String]> {
+        match &self.edited {
+            None => Some(&self.summary.tags),
+            Some(edited) => edited.tags.as_deref(),
+        }
+    }
 }
 
 /// By what a file is known to be the one that was read or written.
@@ -90,19 +135,21 @@ pub(super) struct Stamp {
     ino: u64,
     size: u64,
     mtime_ns: i64,
+    ctime_ns: i64,
 }
 
 impl Stamp {
-    pub(super) fn of(path: &Path) -> Option<Self> {
-        fs_err::symlink_metadata(path).ok().as_ref().and_then(Stamp::from_metadata)
-    }
-
-    /// From a file's own metadata; what is no regular file has none.
-    pub(super) fn from_metadata(meta: &std::fs::Metadata) -> Option<Self> {
-        meta.is_file().then(|| Stamp {
-            ino: meta.ino(),
-            size: meta.size(),
-            mtime_ns: meta.mtime().saturating_mul(1_000_000_000).saturating_add(meta.mtime_nsec()),
+    /// What is no regular file has none.
+    #[expect(clippy::unnecessary_cast, reason = "the fields' types differ between platforms")]
+    pub(super) fn of_stat(stat: &rustix::fs::Stat) -> Option<Self> {
+        let ns = |seconds: i64, ns: i64| seconds.saturating_mul(1_000_000_000).saturating_add(ns);
+        let file = rustix::fs::FileType::from_raw_mode(stat.st_mode) == rustix::fs::FileType::RegularFile;
+        file.then(|| Stamp {
+            ino: stat.st_ino as u64,
+            size: u64::try_from(stat.st_size).unwrap_or(0),
+            mtime_ns: ns(stat.st_mtime as i64, stat.st_mtime_nsec as i64),
+            // So that a change of its mode is seen.
+            ctime_ns: ns(stat.st_ctime as i64, stat.st_ctime_nsec as i64),
         })
     }
 }

@@ -9,7 +9,7 @@ use crate::record::{AdapterKind, Evidence, Manifest, UserLayer};
 use crate::schema::{Form, Rejected, check_manifest, known_fields};
 
 /// What carried-over values give as their evidence.
-const ORIGINAL: &str = "original manifest";
+pub(super) const ORIGINAL: &str = "original manifest";
 
 /// Fields of the record that the user can't set: what it is, where it is, and what was measured.
 const FIXED: [&str; 12] = [
@@ -46,6 +46,15 @@ pub(super) fn check_override(field: &str) -> Result<(), Rejected> {
     Ok(())
 }
 
+/// What else is known when a document is put together.
+#[derive(Default)]
+pub(super) struct Known<'a> {
+    /// The tags that this program wrote last into the existing document, where that is known.
+    pub(super) written_tags: Option<&'a [String]>,
+    /// What the user said in further manifests of the model.
+    pub(super) words: Vec<UserLayer>,
+}
+
 /// Puts the document together.
 ///
 /// # Errors
@@ -54,20 +63,20 @@ pub(super) fn merge(
     mut observed: Manifest,
     existing: Option<(Form, &Value)>,
     same_weights: bool,
+    known: &Known<'_>,
 ) -> Result<Value, Rejected> {
     let mut user = UserLayer::default();
-    match existing {
-        Some((Form::Current, old)) => {
-            user =
-                old.get("user").cloned().map(serde_json::from_value).and_then(Result::ok).unwrap_or_default();
-            carry(&mut observed, old, same_weights);
+    if let Some((form, old)) = existing {
+        user = words_of(form, old);
+        match form {
+            Form::Current => {
+                tags_by_hand(&mut user, old, &observed, known.written_tags);
+                carry(&mut observed, old, same_weights);
+            }
+            Form::Original => upgrade(&mut observed, old),
         }
-        Some((Form::Original, old)) => {
-            user = said_in_original(old);
-            upgrade(&mut observed, old);
-        }
-        None => {}
     }
+    known.words.iter().for_each(|more| add_words(&mut user, more.clone()));
     apply_user(&mut observed, &user);
     let mut document = serde_json::to_value(&observed)
         .map_err(|error| Rejected { field: String::new(), why: error.to_string() })?;
@@ -85,6 +94,70 @@ pub(super) fn merge(
     }
     check_manifest(&document)?;
     Ok(document)
+}
+
+/// What the user said in a manifest: in its `user` part, and by hand in the fields that show it.
+pub(super) fn words_of(form: Form, document: &Value) -> UserLayer {
+    let mut user: UserLayer = match form {
+        Form::Current => document.get("user").cloned().map(serde_json::from_value).and_then(Result::ok),
+        // The original scripts got tags from the user's registry, so they are the user's words.
+        Form::Original => document.get("tags").and_then(Value::as_array).map(|tags| UserLayer {
+            tags: tags.iter().filter_map(Value::as_str).map(str::to_owned).collect(),
+            ..UserLayer::default()
+        }),
+    }
+    .unwrap_or_default();
+    let by_hand = UserLayer {
+        pinned: document.get("pinned").and_then(Value::as_bool).unwrap_or(false),
+        notes: document
+            .get("notes")
+            .and_then(Value::as_str)
+            .filter(|notes| !notes.trim().is_empty())
+            .map(str::to_owned),
+        ..UserLayer::default()
+    };
+    add_words(&mut user, by_hand);
+    user
+}
+
+/// Adds what the user said elsewhere. Nothing that was said gets lost: a pin holds, and of two notes neither replaces
+/// the other.
+pub(super) fn add_words(user: &mut UserLayer, more: UserLayer) {
+    user.pinned |= more.pinned;
+    user.notes = match (user.notes.take(), more.notes) {
+        (Some(mine), Some(theirs)) if mine.contains(theirs.trim()) => Some(mine),
+        (Some(mine), Some(theirs)) if theirs.contains(mine.trim()) => Some(theirs),
+        (Some(mine), Some(theirs)) => Some(format!("{mine}\n{theirs}")),
+        (mine, theirs) => mine.or(theirs),
+    };
+    let same = |a: &String, b: &String| a.eq_ignore_ascii_case(b);
+    for tag in more.tags {
+        if !user.untagged.iter().chain(&user.tags).any(|known| same(known, &tag)) {
+            user.tags.push(tag);
+        }
+    }
+    for tag in more.untagged {
+        if !user.untagged.iter().chain(&user.tags).any(|known| same(known, &tag)) {
+            user.untagged.push(tag);
+        }
+    }
+    for (field, value) in more.overrides {
+        user.overrides.entry(field).or_insert(value);
+    }
+}
+
+/// Tags that stand in the document and that neither this program wrote nor anything found: the user's own.
+fn tags_by_hand(user: &mut UserLayer, old: &Value, observed: &Manifest, written: Option<&[String]>) {
+    if user.overrides.contains_key("tags") {
+        return;
+    }
+    let tags = old.get("tags").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str);
+    let new: Vec<String> = tags
+        .filter(|tag| !tag.trim().is_empty())
+        .filter(|tag| !written.unwrap_or_default().iter().chain(&observed.tags).any(|known| known == tag))
+        .map(str::to_owned)
+        .collect();
+    add_words(user, UserLayer { tags: new, ..UserLayer::default() });
 }
 
 /// Lays the user's words over the observed fields.
@@ -189,6 +262,9 @@ fn carry(observed: &mut Manifest, old: &Value, same_weights: bool) {
             observed.evidence.insert(field.clone(), evidence.clone());
         }
     }
+    if let Some(evidence) = before.evidence.get("key").filter(|evidence| evidence.file == ORIGINAL) {
+        observed.evidence.insert("key".to_owned(), evidence.clone());
+    }
     settle_fused(observed);
     observed.source_id = observed.source.repo_id.clone();
 }
@@ -199,17 +275,6 @@ fn take<T>(slot: &mut Option<T>, value: Option<T>) -> bool {
         return true;
     }
     false
-}
-
-/// The original scripts got tags and notes from the user's registry, so they are the user's words.
-fn said_in_original(old: &Value) -> UserLayer {
-    let mut user = UserLayer::default();
-    if let Some(tags) = old.get("tags").and_then(Value::as_array) {
-        user.tags = tags.iter().filter_map(Value::as_str).map(str::to_owned).collect();
-    }
-    user.notes =
-        old.get("notes").and_then(Value::as_str).filter(|notes| !notes.is_empty()).map(str::to_owned);
-    user
 }
 
 /// Takes over what an original manifest says and no file does.
@@ -244,6 +309,10 @@ fn upgrade(observed: &mut Manifest, old: &Value) {
     note("adapter.fused_from", take(&mut observed.adapter.fused_from, from), "adapter.fused_from");
     for (field, key) in said {
         observed.evidence.insert(field.to_owned(), Evidence::new(ORIGINAL, key));
+    }
+    // Such a manifest keeps the name that old tools know, also where the model's directory has another.
+    if let Some(model) = old.get("model").and_then(Value::as_str).filter(|model| *model != observed.key) {
+        observed.evidence.insert("key".to_owned(), Evidence::new(ORIGINAL, model));
     }
     settle_fused(observed);
     observed.source_id = observed.source.repo_id.clone();

@@ -7,6 +7,7 @@
 //! <home>/catalog/*.json                                      the user's own catalog entries
 //! <home>/lock                                                held while the registry is written
 //! <models>/manifests/<model>.manifest.json                   where a models' folder keeps its manifests itself
+//! <models>/manifests/.mlxman.lock                            held while those are written, by whatever registry
 //! ```
 
 mod across;
@@ -16,14 +17,17 @@ mod index;
 mod merge;
 mod names;
 mod observe;
+mod original;
+mod shelf;
 mod sync;
 mod whole_file;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use mlxman_store::{StoreKind, StoreSpec, is_safe_component, watch};
+use mlxman_store::{Problem, ProblemKind, StoreKind, StoreSpec, is_safe_relative, watch};
 use serde_json::Value;
 
 pub use commit::{store_record, unusable};
@@ -36,7 +40,8 @@ pub use whole_file::write as write_whole;
 use crate::record::{AdapterKind, Comparison, Evidence, Manifest, UserLayer};
 use crate::schema::{Form, Rejected, check_manifest};
 use crate::summary::Summary;
-use index::{Entry, Index, Stamp};
+use index::{Edited, Entry, Index, Stamp};
+use shelf::{Keeps, Shelf, dir_in, look_at_folder};
 
 /// A manifest larger than this is not read.
 const MANIFEST_LIMIT: u64 = 64 << 20;
@@ -89,6 +94,13 @@ pub struct Row {
     pub path: PathBuf,
     /// Why the manifest could not be used, if so; then `summary` is what is known otherwise.
     pub invalid: Option<String>,
+    /// Why the manifest cannot be read now, where it lies in a models' folder whose volume is away or does not answer:
+    /// it is not touched, and `summary` is what is remembered.
+    pub away: Option<String>,
+    /// Where a change of it goes: elsewhere where its own place cannot be written.
+    target: PathBuf,
+    /// Further manifests of the same model.
+    also: Vec<PathBuf>,
 }
 
 /// The registry's content.
@@ -100,7 +112,32 @@ pub struct Contents {
     pub stores: BTreeMap<String, StoreRecord>,
     /// Manifests that could not be used and of which nothing else is known.
     pub unusable: Vec<(PathBuf, String)>,
+    /// Models' folders that did not answer, or whose own manifests are not used.
+    pub problems: Vec<StoreProblem>,
 }
+
+impl Contents {
+    /// Whether a store's root is another directory than at the last sync, and nothing of what was known there is in
+    /// it, as where a volume is not mounted.
+    pub fn is_replaced(&self, scan: &mlxman_store::Scan) -> bool {
+        let id = scan.spec.id();
+        let known: HashSet<&str> = self
+            .rows
+            .iter()
+            .filter(|row| row.summary.store == id && row.summary.present)
+            .map(|row| row.summary.key.as_str())
+            .collect();
+        observe::is_replaced(scan, self.stores.get(&id), &known)
+    }
+
+    /// Why such a store is not read.
+    pub fn replaced(spec: &StoreSpec) -> mlxman_store::ScanError {
+        observe::replaced(spec)
+    }
+}
+
+/// What is known of the stores that are models' folders, by `KIND=PATH`.
+type Folders = HashMap<String, Keeps>;
 
 struct Loaded {
     entries: Vec<Entry>,
@@ -108,6 +145,28 @@ struct Loaded {
     unusable: Vec<(PathBuf, String)>,
     /// Whether the index on the disk differs from `entries`.
     stale: bool,
+    folders: Folders,
+    /// Models' folders that did not answer or are not there: nothing in them is touched.
+    away: Vec<Away>,
+    problems: Vec<StoreProblem>,
+}
+
+/// A models' folder that did not answer, or is not there.
+struct Away {
+    spec: StoreSpec,
+    kind: ProblemKind,
+    why: String,
+}
+
+/// Which models' folders are asked for manifests of their own, and how long.
+#[derive(Default)]
+struct Asking<'a> {
+    /// Stores that are looked at although no sync has seen them yet.
+    specs: &'a [StoreSpec],
+    /// How long those may take.
+    limit: Duration,
+    /// Stores that are known not to answer.
+    silent: &'a [StoreSpec],
 }
 
 impl Registry {
@@ -135,149 +194,358 @@ impl Registry {
         self.manifests_dir().join(file)
     }
 
-    /// Where a models' folder keeps its own manifests, if it does.
-    fn folder_dir(spec: &StoreSpec) -> Option<PathBuf> {
-        (spec.kind() == StoreKind::Folder).then(|| spec.root().join("manifests"))
-    }
-
     /// What the registry holds. Reads the index, and of the manifests only those that changed since it was written.
+    /// `specs` are stores whose own manifests are found although the index does not know of them. No volume of a
+    /// store is touched but to see whether a models' folder keeps manifests of its own, and that with a time limit.
     ///
     /// # Errors
     /// When its directory is there and cannot be read.
-    pub fn contents(&self) -> Result<Contents, RegistryError> {
-        let loaded = self.load(&[])?;
-        let mut rows: Vec<Row> = loaded
-            .entries
+    pub fn contents(&self, specs: &[StoreSpec]) -> Result<Contents, RegistryError> {
+        let loaded = self.load(&Asking { specs, limit: FOLDER_PATIENCE, silent: &[] })?;
+        let Loaded { entries, stores, unusable, folders, away, mut problems, .. } = loaded;
+        problems.extend(away.iter().map(Away::problem));
+        let mut rows: Vec<Row> = entries
             .into_iter()
-            .map(|entry| Row {
-                path: self.path_of(&entry.file),
-                summary: entry.summary,
-                invalid: entry.invalid,
+            .filter(|entry| !entry.shadowed)
+            .map(|entry| {
+                let path = self.path_of(&entry.file);
+                let target = match folders.get(&entry.summary.store) {
+                    Some(Keeps::ReadOnly) if !self.is_own(&path) => self.path_of(&own_name(&entry.summary)),
+                    _ => path.clone(),
+                };
+                Row {
+                    away: away_of(&away, &path).map(str::to_owned),
+                    also: entry.also.iter().map(|file| self.path_of(file)).collect(),
+                    target,
+                    path,
+                    summary: entry.summary,
+                    invalid: entry.invalid,
+                }
             })
             .collect();
         rows.sort_by_cached_key(|row| {
             (row.summary.model.to_lowercase(), row.summary.store.clone(), row.summary.key.clone())
         });
-        Ok(Contents { rows, stores: loaded.stores, unusable: loaded.unusable })
+        Ok(Contents { rows, stores, unusable, problems })
     }
 
-    /// The whole document at `path`, checked against its schema.
+    /// The whole document of a row, checked against its schema. One that the original scripts wrote is given the
+    /// record's own form.
     ///
     /// # Errors
     /// When it cannot be read, or the schema rejects it.
-    pub fn document(&self, path: &Path) -> Result<Value, RegistryError> {
-        Ok(self.read_document(path)?.1)
+    pub fn document(&self, row: &Row) -> Result<Value, RegistryError> {
+        if let Some(why) = &row.away {
+            return Err(RegistryError::Io {
+                doing: "read the manifest",
+                path: row.path.clone(),
+                source: std::io::Error::other(why.clone()),
+            });
+        }
+        let mut document = if row.also.is_empty() {
+            self.read_upgraded(&row.path, &row.summary)?
+        } else {
+            // What another manifest of the same model says counts before a sync has put them together.
+            self.edited(&row.path, row, &self.other_words(row, &row.path), &mut |_| {})?.0
+        };
+        // A volume may be mounted elsewhere than when its manifests were written.
+        if document.get("store").and_then(Value::as_str) != Some(&row.summary.store)
+            && let Ok(spec) = row.summary.store.parse::<StoreSpec>()
+        {
+            document["store"] = Value::from(row.summary.store.as_str());
+            document["model_path"] = Value::from(spec.root().join(&row.summary.key).to_string_lossy());
+        }
+        // Reading a model changes no manifest; when it was used stands in the index.
+        if let (Some(used), Some(storage)) =
+            (row.summary.used, document.get_mut("storage").and_then(Value::as_object_mut))
+            && storage.contains_key("last_accessed")
+            && let Ok(used) = serde_json::to_value(used)
+        {
+            storage.insert("last_accessed".to_owned(), used);
+        }
+        Ok(document)
+    }
+
+    fn read_upgraded(&self, path: &Path, summary: &Summary) -> Result<Value, RegistryError> {
+        match self.read_document(path)? {
+            (Form::Current, document) => Ok(document),
+            (Form::Original, document) => original::upgraded(&document, summary)
+                .map_err(|source| RegistryError::Invalid { path: path.to_owned(), source }),
+        }
+    }
+
+    fn is_own(&self, path: &Path) -> bool {
+        path.parent() == Some(self.manifests_dir().as_path())
+    }
+
+    /// The directory in which a manifest lies, open, and its name there.
+    fn shelf<'a>(&self, path: &'a Path) -> std::io::Result<(Shelf, &'a OsStr)> {
+        Shelf::of(path, &self.manifests_dir())
+    }
+
+    fn stamp_of(&self, path: &Path) -> Option<Stamp> {
+        let (shelf, name) = self.shelf(path).ok()?;
+        shelf.stamp(name)
     }
 
     fn read_document(&self, path: &Path) -> Result<(Form, Value), RegistryError> {
         let io = |source| RegistryError::Io { doing: "read the manifest", path: path.to_owned(), source };
-        let file = std::fs::OpenOptions::new().read(true).open(path).map_err(io)?;
+        let file = self.shelf(path).and_then(|(shelf, name)| shelf.open(name)).map_err(io)?;
         parse(file).map_err(|source| RegistryError::Invalid { path: path.to_owned(), source })
     }
 
-    /// Reads the index and brings it up to date with the manifest files. `specs` are stores whose own manifests are
-    /// looked at although no sync has seen them yet.
-    fn load(&self, specs: &[StoreSpec]) -> Result<Loaded, RegistryError> {
+    /// Reads the index and brings it up to date with the manifest files.
+    fn load(&self, asking: &Asking<'_>) -> Result<Loaded, RegistryError> {
         let index = Index::read(&self.home.join("index.json"));
-        let mut folders: Vec<(StoreSpec, PathBuf)> = index
-            .stores
-            .keys()
-            .filter_map(|id| id.parse::<StoreSpec>().ok())
-            .chain(specs.iter().cloned())
-            .filter_map(|spec| Some((spec.clone(), Self::folder_dir(&spec)?)))
-            .collect();
-        folders.sort();
-        folders.dedup();
-        let own = stamps_in(&self.manifests_dir()).map_err(|source| RegistryError::Io {
-            doing: "read the registry",
-            path: self.manifests_dir(),
-            source,
-        })?;
-        let mut stamps: HashMap<String, (Stamp, Option<StoreSpec>)> =
-            own.into_iter().map(|(name, stamp)| (name, (stamp, None))).collect();
-        // A folder may lie on a volume that does not answer: then what the index says of it is believed.
-        let mut unanswered: Vec<PathBuf> = Vec::new();
-        let jobs: Vec<PathBuf> = folders.iter().map(|(_, dir)| dir.clone()).collect();
-        if !jobs.is_empty() {
-            let answers = watch(jobs, FOLDER_PATIENCE, |dir, _| stamps_in(&dir));
-            for ((spec, dir), answer) in folders.into_iter().zip(answers) {
-                match answer {
-                    Ok(Ok(found)) => stamps.extend(found.into_iter().map(|(name, stamp)| {
-                        (dir.join(name).to_string_lossy().into_owned(), (stamp, Some(spec.clone())))
-                    })),
-                    _ => unanswered.push(dir),
-                }
+        let own = match Shelf::own(&self.manifests_dir()).and_then(|shelf| shelf.list()) {
+            Ok(listed) => listed,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Vec::new(),
+            Err(source) => {
+                let path = self.manifests_dir();
+                return Err(RegistryError::Io { doing: "read the registry", path, source });
             }
-        }
+        };
         let mut loaded = Loaded {
             entries: Vec::with_capacity(index.entries.len()),
             stores: index.stores,
             unusable: Vec::new(),
             stale: false,
+            folders: Folders::new(),
+            away: Vec::new(),
+            problems: Vec::new(),
         };
+        let mut listed: HashMap<String, (Result<Stamp, String>, Option<InFolder>)> =
+            own.into_iter().map(|(name, stamp)| (name, (stamp, None))).collect();
+        self.ask_folders(asking, &index.entries, &mut loaded, &mut listed);
+        // Whose file was read again, so that its words count anew.
+        let mut read_again: HashSet<String> = HashSet::new();
         for entry in index.entries {
-            if unanswered.iter().any(|dir| Path::new(&entry.file).starts_with(dir)) {
+            if away_of(&loaded.away, Path::new(&entry.file)).is_some() {
                 loaded.entries.push(entry);
                 continue;
             }
-            match stamps.remove(&entry.file) {
-                Some((stamp, _)) if stamp == entry.stamp => loaded.entries.push(entry),
-                Some((stamp, spec)) => {
+            let Some((stamp, folder)) = listed.remove(&entry.file) else {
+                let unusable = matches!(loaded.folders.get(&entry.summary.store), Some(Keeps::Unusable(_)));
+                if unusable && !self.is_own(&self.path_of(&entry.file)) {
+                    // Its pin is remembered.
+                    loaded.entries.push(entry);
+                } else {
                     loaded.stale = true;
-                    let mut fresh = self.read_entry(&entry.file, stamp, spec.as_ref());
-                    match &mut fresh {
-                        Ok(fresh) => fresh.hashed = false,
-                        // The store and key that the index remembers still say which model the file is about.
-                        Err(why) => {
-                            loaded.entries.push(Entry {
-                                stamp,
-                                invalid: Some(why.clone()),
-                                fingerprint: String::new(),
-                                ..entry
-                            });
-                            continue;
-                        }
-                    }
-                    loaded.entries.extend(fresh);
                 }
-                None => loaded.stale = true,
+                continue;
+            };
+            if stamp.as_ref() == Ok(&entry.stamp) {
+                loaded.entries.push(entry);
+                continue;
             }
-        }
-        let mut rest: Vec<_> = stamps.into_iter().collect();
-        rest.sort_by(|a, b| a.0.cmp(&b.0));
-        for (file, (stamp, spec)) in rest {
             loaded.stale = true;
-            match self.read_entry(&file, stamp, spec.as_ref()) {
-                Ok(entry) => loaded.entries.push(entry),
+            read_again.insert(entry.file.clone());
+            let edited = Some(Edited { tags: entry.written_tags().map(<[String]>::to_vec) });
+            loaded.entries.push(match self.read_entry(&entry.file, stamp.clone(), folder.as_ref()) {
+                Ok(fresh) => Entry { weights: entry.weights, edited, ..fresh },
+                // The store and key that the index remembers still say which model the file is about.
+                Err(why) => Entry {
+                    stamp: stamp.unwrap_or_default(),
+                    invalid: Some(why),
+                    fingerprint: String::new(),
+                    edited,
+                    ..entry
+                },
+            });
+        }
+        let mut rest: Vec<_> = listed.into_iter().collect();
+        rest.sort_by(|a, b| a.0.cmp(&b.0));
+        for (file, (stamp, folder)) in rest {
+            match self.read_entry(&file, stamp, folder.as_ref()) {
+                Ok(entry) => {
+                    loaded.stale = true;
+                    read_again.insert(entry.file.clone());
+                    loaded.entries.push(Entry { edited: Some(Edited::default()), ..entry });
+                }
                 Err(why) => loaded.unusable.push((self.path_of(&file), why)),
             }
         }
+        self.one_for_each_model(&mut loaded, &read_again);
         Ok(loaded)
     }
 
-    fn read_entry(&self, file: &str, stamp: Stamp, spec: Option<&StoreSpec>) -> Result<Entry, String> {
+    /// Asks models' folders for manifests of their own, each in a thread that is left behind should its volume not
+    /// answer.
+    fn ask_folders(
+        &self,
+        asking: &Asking<'_>,
+        entries: &[Entry],
+        loaded: &mut Loaded,
+        listed: &mut HashMap<String, (Result<Stamp, String>, Option<InFolder>)>,
+    ) {
+        let is_folder = |spec: &StoreSpec| spec.kind() == StoreKind::Folder;
+        let asked: BTreeSet<StoreSpec> =
+            asking.specs.iter().filter(|spec| is_folder(spec)).cloned().collect();
+        let remembered: BTreeSet<StoreSpec> = loaded
+            .stores
+            .keys()
+            .filter_map(|id| id.parse::<StoreSpec>().ok())
+            .filter(|spec| is_folder(spec) && !asked.contains(spec))
+            .collect();
+        let mut answers = Vec::new();
+        for (specs, limit) in [(asked, asking.limit), (remembered, FOLDER_PATIENCE)] {
+            let (silent, specs): (Vec<StoreSpec>, Vec<StoreSpec>) =
+                specs.into_iter().partition(|spec| asking.silent.contains(spec));
+            answers.extend(silent.into_iter().map(|spec| (spec, None)));
+            if specs.is_empty() {
+                continue;
+            }
+            let results = watch(specs.clone(), limit, |spec: StoreSpec, _| {
+                let spec = spec.canonical();
+                let folder = look_at_folder(spec.root());
+                (spec, folder)
+            });
+            answers.extend(specs.into_iter().zip(results).map(|(spec, result)| match result {
+                Ok((canonical, folder)) => (canonical, Some(folder)),
+                Err(_) => (spec, None),
+            }));
+        }
+        for (spec, folder) in answers {
+            let id = spec.id();
+            if loaded.folders.contains_key(&id) || loaded.away.iter().any(|away| away.spec == spec) {
+                continue;
+            }
+            let dir = dir_in(spec.root());
+            let place = |name: &str| dir.join(name).to_string_lossy().into_owned();
+            let of_it: Vec<&Entry> =
+                entries.iter().filter(|entry| Path::new(&entry.file).parent() == Some(&dir)).collect();
+            let Some(folder) = folder else {
+                let why = format!("the store {id} does not answer; what is shown of it is remembered");
+                loaded.away.push(Away { spec, kind: ProblemKind::StoreTooSlow, why });
+                continue;
+            };
+            let root_before = loaded.stores.get(&id).and_then(|record| record.root);
+            let is_other = root_before.is_some() && folder.root != root_before;
+            let known = |name: &str| of_it.iter().any(|entry| entry.file == place(name));
+            if !of_it.is_empty()
+                && (folder.root.is_none() || is_other && !folder.listed.iter().any(|(name, _)| known(name)))
+            {
+                let why = format!(
+                    "the store {id} is not there; is its volume mounted? What is shown of it is remembered"
+                );
+                loaded.away.push(Away { spec, kind: ProblemKind::StoreUnavailable, why });
+                continue;
+            }
+            let elsewhere = |why: String| of_store(&spec, ProblemKind::ManifestsElsewhere, &why);
+            match &folder.keeps {
+                Keeps::Nothing | Keeps::Manifests => {}
+                Keeps::ReadOnly => {
+                    let why =
+                        format!("{} cannot be written: what is new goes to the registry", dir.display());
+                    let mut problem = elsewhere(why);
+                    problem.problem.severity = mlxman_store::Severity::Info;
+                    loaded.problems.push(problem);
+                }
+                Keeps::Unusable(why) => loaded.problems.push(elsewhere(format!(
+                    "{} is not used: {why}; its manifests go to the registry",
+                    dir.display()
+                ))),
+            }
+            let shared = InFolder { id: id.clone(), names: folder.names.into() };
+            for (name, stamp) in folder.listed {
+                listed.insert(place(&name), (stamp, Some(shared.clone())));
+            }
+            loaded.folders.insert(id, folder.keeps);
+        }
+    }
+
+    /// Of several manifests of one model one stands for it: the one with the very name, in the folder where that can be
+    /// written, else in the registry. What the user said in another counts all the same.
+    fn one_for_each_model(&self, loaded: &mut Loaded, read_again: &HashSet<String>) {
+        let mut by_model: HashMap<(&str, &str), Vec<usize>> = HashMap::new();
+        for (at, entry) in loaded.entries.iter().enumerate() {
+            by_model.entry((&entry.summary.store, &entry.summary.key)).or_default().push(at);
+        }
+        let several: Vec<Vec<usize>> = by_model.into_values().filter(|places| places.len() > 1).collect();
+        for mut places in several {
+            places.sort_by_key(|&at| {
+                let entry = &loaded.entries[at];
+                let path = self.path_of(&entry.file);
+                let writable = loaded.folders.get(&entry.summary.store) == Some(&Keeps::Manifests);
+                let is_named =
+                    path.file_name().and_then(OsStr::to_str) == Some(&names::in_folder(&entry.summary.key));
+                (self.is_own(&path) == writable, !self.is_own(&path) && !is_named, entry.file.clone())
+            });
+            let (first, others) = (places[0], &places[1..]);
+            for &at in others {
+                let other = &mut loaded.entries[at];
+                other.shadowed = true;
+                let (file, pinned) = (other.file.clone(), other.summary.pinned);
+                let main = &mut loaded.entries[first];
+                main.summary.pinned |= pinned;
+                if read_again.contains(&file) {
+                    main.fingerprint = String::new();
+                    loaded.stale = true;
+                }
+                main.also.push(file);
+            }
+        }
+    }
+
+    fn read_entry(
+        &self,
+        file: &str,
+        stamp: Result<Stamp, String>,
+        folder: Option<&InFolder>,
+    ) -> Result<Entry, String> {
         let path = self.path_of(file);
+        let name = path.file_name().and_then(OsStr::to_str).unwrap_or_default();
+        let stamp = stamp?;
         let (form, document) = self.read_document(&path).map_err(|error| match error {
             RegistryError::Invalid { source, .. } => source.to_string(),
+            RegistryError::Io { source, .. } => source.to_string(),
             other => other.to_string(),
         })?;
-        let summary = match form {
-            Form::Current => {
+        let summary = match (form, folder) {
+            (Form::Original, Some(folder)) => {
+                let summary = original::summary(&document, &folder.id, &folder.names)?;
+                if name != format!("{}.manifest.json", summary.model) {
+                    return Err(format!(
+                        "its name is not that of the manifest of {}: it is a copy",
+                        summary.model
+                    ));
+                }
+                summary
+            }
+            (Form::Original, None) => {
+                return Err(
+                    "it is one that the original scripts wrote, and does not say of which store; it belongs \
+                            into the `manifests` of a models' folder"
+                        .to_owned(),
+                );
+            }
+            (Form::Current, folder) => {
                 let manifest: Manifest =
                     serde_json::from_value(document).map_err(|error| error.to_string())?;
-                Summary::of(&manifest)
+                let mut summary = Summary::of(&manifest);
+                let key = &summary.key;
+                if !key.is_empty() && !is_safe_relative(key) {
+                    return Err(format!("key: `{}` is no place in a store", key.escape_debug()));
+                }
+                let fits = match folder {
+                    // Its folder may lie elsewhere than when it was written.
+                    Some(folder) => {
+                        summary.store.clone_from(&folder.id);
+                        names::in_folder(&summary.key) == name || original::had_name(&manifest, name)
+                    }
+                    None => names::fits_in_registry(name, &summary.store, key),
+                };
+                if !fits {
+                    return Err(format!(
+                        "its name is not that of the manifest of {} in {}: it is a copy, or was renamed",
+                        summary.key.escape_debug(),
+                        summary.store.escape_debug()
+                    ));
+                }
+                summary
             }
-            Form::Original => original_summary(&document, spec)?,
         };
-        Ok(Entry {
-            file: file.to_owned(),
-            stamp,
-            fingerprint: String::new(),
-            weights: String::new(),
-            hashed: false,
-            invalid: None,
-            summary,
-        })
+        Ok(Entry::new(file, stamp, summary))
     }
 
     /// Changes what the user said of the models of `rows`, and gives their new summaries.
@@ -290,32 +558,72 @@ impl Registry {
         mut change: impl FnMut(&mut UserLayer),
     ) -> Result<Vec<Summary>, RegistryError> {
         let _lock = self.lock(&|| {})?;
+        if let Some((row, why)) = rows.iter().find_map(|row| Some((row, row.away.as_ref()?))) {
+            return Err(RegistryError::Io {
+                doing: "change the manifest",
+                path: row.path.clone(),
+                source: std::io::Error::other(why.clone()),
+            });
+        }
+        let touched = rows.iter().flat_map(|row| row.also.iter().chain([&row.target]));
+        let _locks = self.lock_folders(touched, &|| {});
         let mut summaries = Vec::new();
         for row in rows {
-            let (form, document) = self.read_document(&row.path)?;
-            let invalid = |why: String| RegistryError::Invalid {
-                path: row.path.clone(),
-                source: Rejected { field: String::new(), why },
-            };
-            if form == Form::Original {
-                return Err(invalid(
-                    "it is one that the original scripts wrote; run mlxman sync first".to_owned(),
-                ));
+            // Under the lock, for another process may just have written there.
+            let from = if self.stamp_of(&row.target).is_some() { &row.target } else { &row.path };
+            let others = self.other_words(row, from);
+            let (document, summary, user) = self.edited(from, row, &others, &mut change)?;
+            self.write_document(&row.target, &document)?;
+            for (path, words) in &others {
+                // What another manifest of the same model still says must not speak against it.
+                let mut together = user.clone();
+                merge::add_words(&mut together, words.clone());
+                if together != user {
+                    let (document, ..) = self.edited(path, row, &[], &mut change)?;
+                    self.write_document(path, &document)?;
+                }
             }
-            let mut manifest: Manifest =
-                serde_json::from_value(document.clone()).map_err(|error| invalid(error.to_string()))?;
-            let mut user = manifest.user.clone();
-            change(&mut user);
-            // Found tags that the user had taken away come back with the next sync, not here.
-            let theirs = manifest.user.tags.clone();
-            manifest.tags.retain(|tag| !theirs.contains(tag));
-            merge::apply_user(&mut manifest, &user);
-            let document = merge::merge_edited(&manifest, &document, &user)
-                .map_err(|source| RegistryError::Override { source })?;
-            self.write_document(&row.path, &document)?;
-            summaries.push(Summary::of(&manifest));
+            summaries.push(summary);
         }
         Ok(summaries)
+    }
+
+    fn edited(
+        &self,
+        path: &Path,
+        row: &Row,
+        others: &[(&PathBuf, UserLayer)],
+        change: &mut impl FnMut(&mut UserLayer),
+    ) -> Result<(Value, Summary, UserLayer), RegistryError> {
+        let document = self.read_upgraded(path, &row.summary)?;
+        let mut manifest: Manifest =
+            serde_json::from_value(document.clone()).map_err(|error| RegistryError::Invalid {
+                path: path.to_owned(),
+                source: Rejected { field: String::new(), why: error.to_string() },
+            })?;
+        let theirs = manifest.user.tags.clone();
+        let mut user = merge::words_of(Form::Current, &document);
+        others.iter().for_each(|(_, more)| merge::add_words(&mut user, more.clone()));
+        change(&mut user);
+        // Found tags that the user had taken away come back with the next sync, not here.
+        manifest.tags.retain(|tag| !theirs.contains(tag));
+        merge::apply_user(&mut manifest, &user);
+        let document = merge::merge_edited(&manifest, &document, &user)
+            .map_err(|source| RegistryError::Override { source })?;
+        let summary = Summary { store: row.summary.store.clone(), ..Summary::of(&manifest) };
+        Ok((document, summary, user))
+    }
+
+    /// What the user said in other manifests of a row's model than the one at `path`.
+    fn other_words<'a>(&self, row: &'a Row, path: &Path) -> Vec<(&'a PathBuf, UserLayer)> {
+        let others = row.also.iter().filter(|other| *other != path);
+        others.filter_map(|other| Some((other, self.words_at(other)?))).collect()
+    }
+
+    /// What the user said in a further manifest of a model.
+    fn words_at(&self, path: &Path) -> Option<UserLayer> {
+        let (form, document) = self.read_document(path).ok()?;
+        Some(merge::words_of(form, &document))
     }
 
     fn write_document(&self, path: &Path, document: &Value) -> Result<(), RegistryError> {
@@ -324,7 +632,19 @@ impl Registry {
         let mut bytes =
             serde_json::to_vec_pretty(document).map_err(|error| failed(std::io::Error::other(error)))?;
         bytes.push(b'\n');
-        whole_file::write(path, &bytes).map_err(failed)
+        self.shelf(path).and_then(|(shelf, name)| shelf.write(name, &bytes)).map_err(failed)
+    }
+
+    /// Takes the locks of the models' folders among the places of `paths`, in their order, so that two processes never
+    /// wait for each other.
+    fn lock_folders<'a>(
+        &self,
+        paths: impl Iterator<Item = &'a PathBuf>,
+        waiting: &dyn Fn(),
+    ) -> Vec<std::fs::File> {
+        let dirs: BTreeSet<&Path> =
+            paths.filter(|path| !self.is_own(path)).filter_map(|path| path.parent()).collect();
+        dirs.into_iter().filter_map(|dir| Shelf::in_folder(dir.parent()?).ok()?.lock(waiting).ok()?).collect()
     }
 
     /// Takes the registry's lock; `waiting` is called once when somebody else holds it.
@@ -368,65 +688,113 @@ pub fn parse(reader: impl std::io::Read) -> Result<(Form, Value), Rejected> {
     Ok((form, value))
 }
 
-/// Adds what a comparison said to a manifest.
+/// Adds what a comparison said to a manifest. That a model is not its base says nothing of an adapter: most models with
+/// a base were trained further. One was fused in where one lies there that was made for the base, or where what
+/// differs is what a LoRA changes, and nothing else.
 fn compared(manifest: &mut Manifest, comparison: Comparison) {
-    manifest.adapter.currently_fused = Some(!comparison.identical);
-    if manifest.adapter.kind != AdapterKind::Adapter {
-        manifest.adapter.kind = if comparison.identical { AdapterKind::None } else { AdapterKind::Fused };
-    }
+    let adapter = &mut manifest.adapter;
     let what = format!("tensors compared with {}", comparison.base);
-    manifest
-        .evidence
-        .insert("adapter.kind".to_owned(), Evidence { file: "safetensors".to_owned(), key: Some(what) });
-    manifest.adapter.base = Some(comparison.base.clone());
+    let evidence = Evidence { file: "safetensors".to_owned(), key: Some(what) };
+    // A beside one is noted as `Unknown` only where it is for the same base.
+    let one_is_there = !adapter.found_inside.is_empty()
+        || adapter.kind == AdapterKind::Unknown && !adapter.found_beside.is_empty();
+    let some_differ = (1..comparison.compared_tensors).contains(&comparison.differing_tensors);
+    let settled = if adapter.kind == AdapterKind::Adapter {
+        None
+    } else if comparison.identical {
+        Some((AdapterKind::None, false))
+    } else if some_differ && (one_is_there || is_what_a_lora_changes(&comparison)) {
+        Some((AdapterKind::Fused, true))
+    } else {
+        None
+    };
+    if let Some((kind, fused)) = settled {
+        adapter.kind = kind;
+        adapter.currently_fused = Some(fused);
+        adapter.base = Some(comparison.base.clone());
+        for field in ["adapter.kind", "adapter.currently_fused"] {
+            manifest.evidence.insert(field.to_owned(), evidence.clone());
+        }
+    }
+    manifest.evidence.insert("adapter.comparison".to_owned(), evidence);
     manifest.adapter.comparison = Some(comparison);
 }
 
-fn stamps_in(dir: &Path) -> std::io::Result<Vec<(String, Stamp)>> {
-    let entries = match fs_err::read_dir(dir) {
-        Ok(entries) => entries,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(error) => return Err(error),
-    };
-    let mut found = Vec::new();
-    for entry in entries {
-        let entry = entry?;
-        let Ok(name) = entry.file_name().into_string() else { continue };
-        if name.ends_with(".manifest.json")
-            && !name.starts_with('.')
-            && let Some(stamp) = entry.metadata().ok().as_ref().and_then(Stamp::from_metadata)
-        {
-            found.push((name, stamp));
-        }
-    }
-    Ok(found)
+/// Whether less than half of the tensors differ, and those are projections of attention and MLP alone: training
+/// changes norms and embeddings too.
+fn is_what_a_lora_changes(comparison: &Comparison) -> bool {
+    const PROJECTIONS: [&str; 27] = [
+        "wq",
+        "wk",
+        "wv",
+        "wo",
+        "w1",
+        "w2",
+        "w3",
+        "wqkv",
+        "to_q",
+        "to_k",
+        "to_v",
+        "to_out",
+        "query",
+        "key",
+        "value",
+        "dense",
+        "query_key_value",
+        "dense_h_to_4h",
+        "dense_4h_to_h",
+        "c_attn",
+        "c_fc",
+        "fc1",
+        "fc2",
+        "qkv",
+        "linear",
+        "linear1",
+        "linear2",
+    ];
+    comparison.unmatched_tensors == 0
+        && !comparison.modules.is_empty()
+        && comparison.differing_tensors < comparison.compared_tensors.div_ceil(2)
+        && comparison.modules.iter().all(|module| {
+            let last = module.rsplit('.').next().unwrap_or(module);
+            last.ends_with("_proj") || PROJECTIONS.contains(&last)
+        })
 }
 
-/// What an original manifest says, as far as it can be believed before its store was read: its `model_path` is not.
-fn original_summary(document: &Value, spec: Option<&StoreSpec>) -> Result<Summary, String> {
-    let text = |key: &str| document.get(key).and_then(Value::as_str).map(str::to_owned);
-    let model = text("model").unwrap_or_default();
-    if !is_safe_component(&model) {
-        return Err(format!("model: `{}` is not a name", model.escape_debug()));
+/// The models' folder in which a manifest lies.
+#[derive(Clone)]
+struct InFolder {
+    id: String,
+    /// Names in the folder, where there is a manifest at all.
+    names: std::sync::Arc<[String]>,
+}
+
+impl Away {
+    fn problem(&self) -> StoreProblem {
+        of_store(&self.spec, self.kind, &self.why)
     }
-    let storage = document.get("storage");
-    let number =
-        |key: &str| storage.and_then(|storage| storage.get(key)).and_then(Value::as_u64).unwrap_or(0);
-    Ok(Summary {
-        key: model.clone(),
-        model,
-        store: spec.map(StoreSpec::id).unwrap_or_default(),
-        repo_id: text("source_id"),
-        precision: text("precision"),
-        quantization: text("quantization"),
-        present: storage.and_then(|s| s.get("present")).and_then(Value::as_bool).unwrap_or(false),
-        file_count: number("file_count"),
-        size_bytes: number("size_bytes"),
-        tags: document
-            .get("tags")
-            .and_then(Value::as_array)
-            .map(|tags| tags.iter().filter_map(Value::as_str).map(str::to_owned).collect())
-            .unwrap_or_default(),
-        ..Summary::default()
-    })
+}
+
+fn away_of<'a>(away: &'a [Away], file: &Path) -> Option<&'a str> {
+    let dir = file.parent()?;
+    let found = away.iter().find(|away| dir == dir_in(away.spec.root()));
+    found.map(|away| away.why.as_str())
+}
+
+/// The name in the registry's own directory.
+fn own_name(summary: &Summary) -> String {
+    let name = summary.repo_id.as_deref().unwrap_or(&summary.model).replace('/', "--");
+    names::in_registry(&summary.store, &summary.key, &name, summary.revision.as_deref())
+}
+
+fn of_store(spec: &StoreSpec, kind: ProblemKind, message: &str) -> StoreProblem {
+    StoreProblem {
+        store: spec.id(),
+        problem: Problem::new(kind, None, message),
+        repo_id: None,
+        size_bytes: 0,
+        reclaimable_bytes: 0,
+        reclaimable_at_least: false,
+        last_modified: None,
+    }
 }

@@ -1,6 +1,6 @@
 //! Looking at stores: which models lie there, what each is, and what the registry knows of it already.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use mlxman_store::{
     FoundModel, Late, Problem, ProblemKind, Progress, RepoKind, Scan, ScanError, StoreSpec, layout_of, watch,
 };
 
-use super::index::Entry;
+use super::index::{Entry, StoreRecord};
 use crate::catalog::Catalog;
 use crate::inspect::{Observation, inspect, status_of};
 use crate::record::{Evidence, Manifest, SCHEMA_VERSION, Storage};
@@ -21,6 +21,8 @@ pub struct Survey {
     pub stores: Vec<StoreSurvey>,
     /// Manifests that could not be used and of which nothing else is known.
     pub unusable: Vec<(std::path::PathBuf, String)>,
+    /// What is wrong with the places of manifests.
+    pub problems: Vec<super::StoreProblem>,
 }
 
 /// What was found in one store.
@@ -70,6 +72,7 @@ pub(super) struct Observed {
     pub(super) models: Vec<Work>,
 }
 
+#[derive(Clone)]
 pub(super) enum Work {
     Unchanged(Arc<Entry>),
     Skipped(Option<Arc<Entry>>),
@@ -96,10 +99,12 @@ pub(super) struct Looking {
 pub(super) fn look(
     specs: &[StoreSpec],
     looking: &Looking,
+    silent: &[StoreSpec],
     limit: Duration,
 ) -> Vec<Result<Observed, ScanError>> {
     let looking = looking.clone();
-    let results = watch(specs.to_vec(), limit, move |spec: StoreSpec, progress: &Progress| {
+    let asked: Vec<StoreSpec> = specs.iter().filter(|spec| !silent.contains(spec)).cloned().collect();
+    let results = watch(asked, limit, move |spec: StoreSpec, progress: &Progress| {
         let scan = layout_of(spec.kind()).scan(&spec, progress)?;
         let id = scan.spec.id();
         let known = looking.known.get(&id);
@@ -108,12 +113,13 @@ pub(super) fn look(
         });
         Ok(Observed { scan, models })
     });
+    let mut results = results.into_iter();
     specs
         .iter()
-        .zip(results)
-        .map(|(spec, result)| {
+        .map(|spec| {
             let root = spec.root().to_owned();
-            result.unwrap_or_else(|late| {
+            let result = if silent.contains(spec) { None } else { results.next() };
+            result.unwrap_or(Err(Late::TooSlow(limit))).unwrap_or_else(|late| {
                 Err(match late {
                     Late::TooSlow(limit) => ScanError::TooSlow { root, seconds: limit.as_secs() },
                     Late::Lost => ScanError::Lost { root },
@@ -187,6 +193,23 @@ fn fresh(
 /// Looks at a model anew although its files are unchanged.
 pub(super) fn again(scan: &Scan, model: &FoundModel, entry: &Arc<Entry>) -> Work {
     fresh(scan, model, entry.fingerprint.clone(), Some(entry), &Progress::default())
+}
+
+/// Whether a store's root is another directory than at the last sync, and nothing of what was known there is in it: a
+/// mount point whose volume is away is such a directory. A cache whose models were all removed is the same as before.
+pub(super) fn is_replaced(scan: &Scan, before: Option<&StoreRecord>, present: &HashSet<&str>) -> bool {
+    let Some(root) = before.and_then(|record| record.root) else { return false };
+    let Ok(now) = scan.root().stat() else { return true };
+    (now.dev, now.ino) != root
+        && !present.is_empty()
+        && !scan.models.iter().any(|model| present.contains(model.key.as_str()))
+}
+
+/// Why such a store is not read.
+pub(super) fn replaced(spec: &StoreSpec) -> ScanError {
+    let why = "its directory is another one than at the last sync, and nothing that was known is in it (if that is \
+               meant: mlxman sync --accept-replaced)";
+    ScanError::Unavailable { root: spec.root().to_owned(), source: std::io::Error::other(why) }
 }
 
 /// Of everything that an observation depends on. Two equal ones mean that nothing needs to be read again.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use mlxman_store::{Scan, ScanError, StoreSpec};
+use mlxman_store::{ProblemKind, Scan, ScanError, StoreSpec};
 use rayon::prelude::*;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -15,8 +15,12 @@ use serde_json::Value;
 use super::across::{Across, Beside, adapters_beside, look_again, one_short_name_each, sources_by_commit};
 use super::hashes::{Hashes, Job, hash};
 use super::index::{Entry, StoreProblem, StoreRecord};
-use super::observe::{Fresh, Looking, Observed, State, Work, assemble, look};
-use super::{Registry, RegistryError, StoreSurvey, Survey, SurveyedModel, compared, merge, names};
+use super::observe::{Fresh, Looking, Observed, State, Work, assemble, is_replaced, look, replaced};
+use super::shelf::{Keeps, dir_in};
+use super::{
+    Asking, Folders, Registry, RegistryError, StoreSurvey, Survey, SurveyedModel, compared, merge, names,
+    own_name,
+};
 use crate::catalog::Catalog;
 use crate::record::{AdapterKind, Evidence, Manifest, UserLayer};
 use crate::schema::Form;
@@ -37,6 +41,11 @@ pub struct SyncOptions {
     pub notes: Option<String>,
     /// How long a store may go without an answer.
     pub store_limit: Duration,
+    /// Stores that were asked already and did not answer: they are not touched again.
+    pub silent: Vec<StoreSpec>,
+    /// Take a store whose root is another directory than before for what it is now, although nothing of what was known
+    /// is in it: those models count as gone.
+    pub accept_replaced: bool,
     /// The time now.
     pub now: DateTime<Utc>,
 }
@@ -51,6 +60,8 @@ impl SyncOptions {
             overrides: BTreeMap::new(),
             notes: None,
             store_limit: Duration::from_secs(10),
+            silent: Vec::new(),
+            accept_replaced: false,
             now,
         }
     }
@@ -142,9 +153,34 @@ impl SyncReport {
             || self.models.iter().any(|model| !model.problems.is_empty() || model.change == Change::Invalid)
     }
 
+    /// Whether a store could be read.
+    pub fn has_read(&self, store: &StoreSpec) -> bool {
+        let id = store.id();
+        let unread = [ProblemKind::StoreUnavailable, ProblemKind::StoreTooSlow];
+        !self.problems.iter().any(|row| row.store == id && unread.contains(&row.problem.kind))
+    }
+
     /// How many manifests had that happen to them.
     pub fn count(&self, change: Change) -> usize {
         self.models.iter().filter(|model| model.change == change).count()
+    }
+
+    /// The report of both halves of a sync: of each model what the two together did.
+    fn then(self, mut second: SyncReport) -> SyncReport {
+        let mut before: HashMap<PathBuf, Changed> =
+            self.models.into_iter().map(|row| (row.manifest.clone(), row)).collect();
+        for row in &mut second.models {
+            if let Some(first) = before.remove(&row.manifest)
+                && first.change != Change::Unchanged
+                && row.change != Change::Invalid
+            {
+                row.change = first.change;
+                row.why = row.why.take().or(first.why);
+            }
+        }
+        second.models.extend(before.into_values());
+        second.models.sort_by_cached_key(|row| (row.model.to_lowercase(), row.store.clone()));
+        second
     }
 }
 
@@ -159,7 +195,19 @@ impl Registry {
         catalog: &Catalog,
         options: &SyncOptions,
     ) -> Result<Survey, RegistryError> {
-        Ok(self.observe(specs, catalog, options, &())?.0)
+        let mut looked = self.look_at(specs, catalog, options)?;
+        let across = self.look_across(&mut looked.observed, options, &());
+        let mut stores = Vec::with_capacity(specs.len());
+        for (spec, observed) in specs.iter().zip(looked.observed) {
+            stores.push(match observed {
+                Ok(Observed { scan, models }) => {
+                    let models = self.settle(&scan, models, catalog, options, &across, &looked.folders);
+                    StoreSurvey { spec: spec.clone(), scan: Ok(scan), models }
+                }
+                Err(error) => StoreSurvey { spec: spec.clone(), scan: Err(error), models: Vec::new() },
+            });
+        }
+        Ok(Survey { stores, unusable: looked.unusable, problems: looked.problems })
     }
 
     /// Brings the registry up to date with the stores.
@@ -176,20 +224,46 @@ impl Registry {
         for field in options.overrides.keys() {
             merge::check_override(field).map_err(|source| RegistryError::Override { source })?;
         }
-        let (survey, hashed) = self.observe(specs, catalog, options, observer)?;
-        self.commit(survey, hashed, options, observer)
+        observer.looking(true);
+        let looked = self.look_at(specs, catalog, options);
+        observer.looking(false);
+        let mut looked = looked?;
+        let mut first = None;
+        if !options.dry_run && !options.fast && self.has_to_hash(&looked.observed) {
+            // Hashing takes long, and a file that is cut meanwhile ends the process: what is known already is written.
+            let quick = SyncOptions { fast: true, ..options.clone() };
+            let across = self.look_across(&mut looked.observed, &quick, observer);
+            let settled = self.settle_all(specs, &looked, catalog, &quick, &across);
+            first = Some(self.commit(settled, &looked, across, &quick, observer)?);
+            looked.gone.clear();
+            looked.stale = false;
+        }
+        let across = self.look_across(&mut looked.observed, options, observer);
+        let settled = self.settle_all(specs, &looked, catalog, options, &across);
+        let report = self.commit(settled, &looked, across, options, observer)?;
+        Ok(match first {
+            Some(first) => first.then(report),
+            None => report,
+        })
     }
 
-    fn observe(
+    fn look_at(
         &self,
         specs: &[StoreSpec],
         catalog: &Catalog,
         options: &SyncOptions,
-        observer: &dyn SyncObserver,
-    ) -> Result<(Survey, Rest), RegistryError> {
-        let loaded = self.load(specs)?;
+    ) -> Result<Looked, RegistryError> {
+        let mut silent = options.silent.clone();
+        let loaded = self.load(&Asking { specs, limit: options.store_limit, silent: &silent })?;
+        silent.extend(
+            loaded
+                .away
+                .iter()
+                .filter(|away| away.kind == ProblemKind::StoreTooSlow)
+                .map(|away| away.spec.clone()),
+        );
         let mut known: HashMap<String, HashMap<String, Arc<Entry>>> = HashMap::new();
-        for entry in loaded.entries {
+        for entry in loaded.entries.into_iter().filter(|entry| !entry.shadowed) {
             if !known.contains_key(&entry.summary.store) {
                 known.insert(entry.summary.store.clone(), HashMap::new());
             }
@@ -205,11 +279,23 @@ impl Registry {
             only: Arc::new(options.only.clone()),
             user_speaks: !options.overrides.is_empty() || options.notes.is_some(),
         };
-        observer.looking(true);
-        let mut observed = look(specs, &looking, options.store_limit);
-        observer.looking(false);
+        let mut observed = look(specs, &looking, &silent, options.store_limit);
+        for (spec, result) in specs.iter().zip(&mut observed) {
+            let id = spec.id();
+            let present: HashSet<&str> = known
+                .get(&id)
+                .into_iter()
+                .flatten()
+                .filter(|(_, entry)| entry.summary.present)
+                .map(|(key, _)| key.as_str())
+                .collect();
+            let is_other =
+                result.as_ref().is_ok_and(|store| is_replaced(&store.scan, loaded.stores.get(&id), &present));
+            if is_other && !options.accept_replaced {
+                *result = Err(replaced(spec));
+            }
+        }
         look_again(&mut observed, !options.fast);
-        let hashed = self.look_across(&mut observed, options, observer);
 
         let mut seen: HashMap<String, HashSet<&str>> = HashMap::new();
         for store in observed.iter().flatten() {
@@ -226,19 +312,51 @@ impl Registry {
             });
             gone.extend(lost.map(|(_, entry)| Entry::clone(entry)));
         }
+        Ok(Looked {
+            observed,
+            gone,
+            stale: loaded.stale,
+            records: loaded.stores,
+            folders: loaded.folders,
+            silent,
+            unusable: loaded.unusable,
+            problems: loaded.problems,
+        })
+    }
 
-        let mut stores = Vec::with_capacity(specs.len());
-        for (spec, observed) in specs.iter().zip(observed) {
-            stores.push(match observed {
-                Ok(Observed { scan, models }) => {
-                    let models = self.settle(&scan, models, catalog, options, &hashed);
-                    StoreSurvey { spec: spec.clone(), scan: Ok(scan), models }
-                }
-                Err(error) => StoreSurvey { spec: spec.clone(), scan: Err(error), models: Vec::new() },
-            });
+    /// Whether there is a file of a model to look at anew whose hash is not known.
+    fn has_to_hash(&self, observed: &[Result<Observed, ScanError>]) -> bool {
+        let fresh = |store: &&Observed| store.models.iter().any(|work| matches!(work, Work::Fresh { .. }));
+        let mut stores = observed.iter().flatten().filter(fresh).peekable();
+        if stores.peek().is_none() {
+            return false;
         }
-        let rest = Rest { stale: loaded.stale, records: loaded.stores, gone, across: hashed };
-        Ok((Survey { stores, unusable: loaded.unusable }, rest))
+        let hashes = Hashes::read(&self.home.join("hashes.json"));
+        stores.any(|store| {
+            let models = store.scan.models.iter().zip(&store.models);
+            models
+                .filter(|(_, work)| matches!(work, Work::Fresh { .. }))
+                .any(|(model, _)| model.files.iter().any(|file| hashes.get(&file.stat).is_none()))
+        })
+    }
+
+    /// All stores' manifests; what the stores' threads found is kept.
+    fn settle_all<'a>(
+        &self,
+        specs: &'a [StoreSpec],
+        looked: &'a Looked,
+        catalog: &Catalog,
+        options: &SyncOptions,
+        across: &Across,
+    ) -> Vec<Settled<'a>> {
+        let settle = |(spec, observed): (&'a StoreSpec, &'a Result<Observed, ScanError>)| match observed {
+            Ok(Observed { scan, models }) => {
+                let models = self.settle(scan, models.clone(), catalog, options, across, &looked.folders);
+                Settled { spec, scan: Ok(scan), models }
+            }
+            Err(error) => Settled { spec, scan: Err(error), models: Vec::new() },
+        };
+        specs.iter().zip(&looked.observed).map(settle).collect()
     }
 
     /// Turns what the stores' threads found into manifests.
@@ -249,12 +367,18 @@ impl Registry {
         catalog: &Catalog,
         options: &SyncOptions,
         hashed: &Across,
+        folders: &Folders,
     ) -> Vec<SurveyedModel> {
         let any_fresh = models.iter().any(|work| matches!(work, Work::Fresh { .. }));
         let work: Vec<_> = scan.models.iter().zip(models).collect();
         let mut settled: Vec<SurveyedModel> = for_all(work, any_fresh, |(model, work)| match work {
             Work::Unchanged(entry) => SurveyedModel {
-                summary: entry.summary.clone(),
+                // Using a model changes neither it nor its manifest.
+                summary: Summary {
+                    used: model.last_accessed(),
+                    modified: model.last_modified(),
+                    ..entry.summary.clone()
+                },
                 invalid: None,
                 state: State::Unchanged(entry),
             },
@@ -310,7 +434,7 @@ impl Registry {
         // What the user said belongs to the summary too: a preview stands on it.
         settled.par_iter_mut().for_each(|model| {
             if let State::Fresh(fresh) = &model.state {
-                match self.document_for(&scan.spec, fresh, options) {
+                match self.document_for(fresh, options, folders) {
                     Ok((document, _, _)) => {
                         if let Ok(manifest) = serde_json::from_value::<Manifest>(document) {
                             model.summary = Summary::of(&manifest);
@@ -324,49 +448,70 @@ impl Registry {
     }
 
     /// Where the manifest of a model goes.
-    pub(super) fn file_for(&self, spec: &StoreSpec, fresh: &Fresh) -> String {
-        if let Some(before) = &fresh.before {
-            return before.file.clone();
-        }
+    pub(super) fn file_for(&self, fresh: &Fresh, folders: &Folders) -> String {
         let manifest = &fresh.manifest;
-        if let Some(dir) = Self::folder_dir(spec).filter(|dir| dir.is_dir()) {
-            return dir
-                .join(names::in_folder(spec, &manifest.key, &manifest.model))
-                .to_string_lossy()
-                .into_owned();
+        if let Some(before) = &fresh.before {
+            return self.target_of(before, folders);
         }
-        let name = manifest.source.repo_id.as_deref().unwrap_or(&manifest.model).replace('/', "--");
-        names::in_registry(&manifest.store, &manifest.key, &name, manifest.source.revision.as_deref())
+        if folders.get(&manifest.store) == Some(&Keeps::Manifests)
+            && let Ok(spec) = manifest.store.parse::<StoreSpec>()
+        {
+            let dir = dir_in(spec.root());
+            return dir.join(names::in_folder(&manifest.key)).to_string_lossy().into_owned();
+        }
+        own_name(&Summary::of(manifest))
+    }
+
+    /// Where what changes of a manifest goes: to its own place, or to the registry where that cannot be written.
+    pub(super) fn target_of(&self, entry: &Entry, folders: &Folders) -> String {
+        let stays = self.is_own(&self.path_of(&entry.file))
+            || folders.get(&entry.summary.store) == Some(&Keeps::Manifests);
+        if stays { entry.file.clone() } else { own_name(&entry.summary) }
     }
 
     /// The document to write for a model, its file, and the document that is there.
     pub(super) fn document_for(
         &self,
-        spec: &StoreSpec,
         fresh: &Fresh,
         options: &SyncOptions,
+        folders: &Folders,
     ) -> Result<(Value, String, Option<Value>), RegistryError> {
-        let file = self.file_for(spec, fresh);
+        let file = self.file_for(fresh, folders);
         let path = self.path_of(&file);
         let mut existing = match self.read_document(&path) {
             Ok((form, document)) => Some((form, document)),
             Err(RegistryError::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => None,
             Err(error) => return Err(error),
         };
-        let before = existing.as_ref().map(|(_, document)| document.clone());
+        let there = existing.as_ref().map(|(_, document)| document.clone());
+        let mut known = merge::Known::default();
+        if let Some(before) = &fresh.before {
+            if before.file == file {
+                known.written_tags = before.written_tags();
+            } else if existing.is_none() {
+                existing = self.read_document(&self.path_of(&before.file)).ok();
+            }
+            for other in before.also.iter().chain([&before.file]).filter(|other| **other != file) {
+                let words = self.words_at(&self.path_of(other));
+                // Of one that cannot be read the pin is remembered.
+                let pin = || UserLayer { pinned: before.summary.pinned, ..UserLayer::default() };
+                known.words.push(words.unwrap_or_else(pin));
+            }
+        }
         if !options.overrides.is_empty() || options.notes.is_some() {
-            say(&mut existing, fresh, options);
+            say(&mut existing, fresh, options, &known);
         }
         let same_weights = fresh.before.as_ref().is_some_and(|entry| entry.weights == fresh.weights);
         let existing = existing.as_ref().map(|(form, document)| (*form, document));
-        let document = merge::merge(fresh.manifest.clone(), existing, same_weights).map_err(|source| {
+        let merged = merge::merge(fresh.manifest.clone(), existing, same_weights, &known);
+        let document = merged.map_err(|source| {
             if options.overrides.is_empty() {
                 RegistryError::Invalid { path, source }
             } else {
                 RegistryError::Override { source }
             }
         })?;
-        Ok((document, file, before))
+        Ok((document, file, there))
     }
 
     fn look_across(
@@ -427,13 +572,26 @@ impl Registry {
     }
 }
 
-/// What is left to do, and to tell, once the stores were looked at.
-pub(super) struct Rest {
+/// What a look at the stores gave.
+pub(super) struct Looked {
+    pub(super) observed: Vec<Result<Observed, ScanError>>,
+    pub(super) gone: Vec<Entry>,
+    /// Whether the index is to be written although nothing changed.
     pub(super) stale: bool,
     /// What the index has of the stores.
     pub(super) records: BTreeMap<String, StoreRecord>,
-    pub(super) gone: Vec<Entry>,
-    pub(super) across: Across,
+    pub(super) folders: Folders,
+    /// Stores that did not answer.
+    pub(super) silent: Vec<StoreSpec>,
+    pub(super) unusable: Vec<(PathBuf, String)>,
+    pub(super) problems: Vec<StoreProblem>,
+}
+
+/// One store's manifests, to be written.
+pub(super) struct Settled<'a> {
+    pub(super) spec: &'a StoreSpec,
+    pub(super) scan: Result<&'a Scan, &'a ScanError>,
+    pub(super) models: Vec<SurveyedModel>,
 }
 
 /// Notes adapters that lie beside a model: it may have been fused from one of them.
@@ -465,13 +623,13 @@ pub(super) fn for_all<T: Send, R: Send>(
 }
 
 /// Puts what the user said with this call into the document that the merge starts from.
-fn say(existing: &mut Option<(Form, Value)>, fresh: &Fresh, options: &SyncOptions) {
+fn say(existing: &mut Option<(Form, Value)>, fresh: &Fresh, options: &SyncOptions, known: &merge::Known<'_>) {
     let (form, mut document) = match existing.take() {
         Some((Form::Current, document)) => (Form::Current, document),
         // An original manifest is upgraded first, so that what it says is not lost behind the new words.
         before => {
             let original = before.as_ref().map(|(form, document)| (*form, document));
-            match merge::merge(fresh.manifest.clone(), original, false) {
+            match merge::merge(fresh.manifest.clone(), original, false, known) {
                 Ok(document) => (Form::Current, document),
                 Err(_) => {
                     *existing = before;
@@ -480,14 +638,17 @@ fn say(existing: &mut Option<(Form, Value)>, fresh: &Fresh, options: &SyncOption
             }
         }
     };
-    let mut user: UserLayer =
-        document.get("user").cloned().map(serde_json::from_value).and_then(Result::ok).unwrap_or_default();
+    let mut user = merge::words_of(Form::Current, &document);
     user.overrides.extend(options.overrides.clone());
     if let Some(notes) = &options.notes {
         user.notes = Some(notes.clone()).filter(|notes| !notes.is_empty());
     }
     if let Ok(user) = serde_json::to_value(user) {
         document["user"] = user;
+    }
+    // It is said now; what stands there is what it replaces.
+    if let (Some(_), Some(map)) = (&options.notes, document.as_object_mut()) {
+        map.remove("notes");
     }
     *existing = Some((form, document));
 }

@@ -69,7 +69,9 @@ impl Registry {
                 State::Fresh(fresh) => Some(self.file_for(fresh, folders)),
                 _ => None,
             })
-            .chain(gone.iter().filter(|entry| entry.summary.present).map(|entry| self.target_of(entry, folders)))
+            .chain(
+                gone.iter().filter(|entry| entry.summary.present).map(|entry| self.target_of(entry, folders)),
+            )
             .map(|file| self.path_of(&file))
             .collect();
         let _locks =
@@ -157,7 +159,8 @@ impl Registry {
             && let Err(error) = self.write_document(&path, &document)
         {
             // The others are written all the same, and the next sync tries again.
-            let entry = fresh.before.map(|before| Entry { fingerprint: String::new(), ..Entry::clone(&before) });
+            let entry =
+                fresh.before.map(|before| Entry { fingerprint: String::new(), ..Entry::clone(&before) });
             let row = changed(&summary, path, Change::Invalid, Some(error.to_string()));
             return Ok((Some(named(row, &summary, options)), entry.map(Arc::new)));
         }
@@ -197,9 +200,7 @@ impl Registry {
             if writes { self.write_document(&self.path_of(&target), &document) } else { Ok(()) }
         });
         // A folder that was replaced has lost its manifests as well.
-        let is_lost = |error: &RegistryError| {
-            matches!(error, RegistryError::Io { source, .. } if source.kind() == std::io::ErrorKind::NotFound)
-        };
+        let is_lost = |error: &RegistryError| matches!(error, RegistryError::Io { source, .. } if source.kind() == std::io::ErrorKind::NotFound);
         if let Err(error) = written
             && !is_lost(&error)
         {

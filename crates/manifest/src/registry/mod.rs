@@ -248,13 +248,6 @@ impl Registry {
             // What another manifest of the same model says counts before a sync has put them together.
             self.edited(&row.path, row, &self.other_words(row, &row.path), &mut |_| {})?.0
         };
-        // A volume may be mounted elsewhere than when its manifests were written.
-        if document.get("store").and_then(Value::as_str) != Some(&row.summary.store)
-            && let Ok(spec) = row.summary.store.parse::<StoreSpec>()
-        {
-            document["store"] = Value::from(row.summary.store.as_str());
-            document["model_path"] = Value::from(spec.root().join(&row.summary.key).to_string_lossy());
-        }
         // Reading a model changes no manifest; when it was used stands in the index.
         if let (Some(used), Some(storage)) =
             (row.summary.used, document.get_mut("storage").and_then(Value::as_object_mut))
@@ -268,7 +261,16 @@ impl Registry {
 
     fn read_upgraded(&self, path: &Path, summary: &Summary) -> Result<Value, RegistryError> {
         match self.read_document(path)? {
-            (Form::Current, document) => Ok(document),
+            (Form::Current, mut document) => {
+                // A volume may be mounted elsewhere than when its manifests were written.
+                if document.get("store").and_then(Value::as_str) != Some(&summary.store)
+                    && let Ok(spec) = summary.store.parse::<StoreSpec>()
+                {
+                    document["store"] = Value::from(summary.store.as_str());
+                    document["model_path"] = Value::from(spec.root().join(&summary.key).to_string_lossy());
+                }
+                Ok(document)
+            }
             (Form::Original, document) => original::upgraded(&document, summary)
                 .map_err(|source| RegistryError::Invalid { path: path.to_owned(), source }),
         }
@@ -379,7 +381,8 @@ impl Registry {
         listed: &mut HashMap<String, (Result<Stamp, String>, Option<InFolder>)>,
     ) {
         let is_folder = |spec: &StoreSpec| spec.kind() == StoreKind::Folder;
-        let asked: BTreeSet<StoreSpec> = asking.specs.iter().filter(|spec| is_folder(spec)).cloned().collect();
+        let asked: BTreeSet<StoreSpec> =
+            asking.specs.iter().filter(|spec| is_folder(spec)).cloned().collect();
         let remembered: BTreeSet<StoreSpec> = loaded
             .stores
             .keys()
@@ -434,7 +437,8 @@ impl Registry {
             match &folder.keeps {
                 Keeps::Nothing | Keeps::Manifests => {}
                 Keeps::ReadOnly => {
-                    let why = format!("{} cannot be written: what is new goes to the registry", dir.display());
+                    let why =
+                        format!("{} cannot be written: what is new goes to the registry", dir.display());
                     let mut problem = elsewhere(why);
                     problem.problem.severity = mlxman_store::Severity::Info;
                     loaded.problems.push(problem);
@@ -465,7 +469,8 @@ impl Registry {
                 let entry = &loaded.entries[at];
                 let path = self.path_of(&entry.file);
                 let writable = loaded.folders.get(&entry.summary.store) == Some(&Keeps::Manifests);
-                let is_named = path.file_name().and_then(OsStr::to_str) == Some(&names::in_folder(&entry.summary.key));
+                let is_named =
+                    path.file_name().and_then(OsStr::to_str) == Some(&names::in_folder(&entry.summary.key));
                 (self.is_own(&path) == writable, !self.is_own(&path) && !is_named, entry.file.clone())
             });
             let (first, others) = (places[0], &places[1..]);
@@ -502,14 +507,19 @@ impl Registry {
             (Form::Original, Some(folder)) => {
                 let summary = original::summary(&document, &folder.id, &folder.names)?;
                 if name != format!("{}.manifest.json", summary.model) {
-                    return Err(format!("its name is not that of the manifest of {}: it is a copy", summary.model));
+                    return Err(format!(
+                        "its name is not that of the manifest of {}: it is a copy",
+                        summary.model
+                    ));
                 }
                 summary
             }
             (Form::Original, None) => {
-                return Err("it is one that the original scripts wrote, and does not say of which store; it belongs \
+                return Err(
+                    "it is one that the original scripts wrote, and does not say of which store; it belongs \
                             into the `manifests` of a models' folder"
-                    .to_owned());
+                        .to_owned(),
+                );
             }
             (Form::Current, folder) => {
                 let manifest: Manifest =
@@ -636,9 +646,7 @@ impl Registry {
     ) -> Vec<std::fs::File> {
         let dirs: BTreeSet<&Path> =
             paths.filter(|path| !self.is_own(path)).filter_map(|path| path.parent()).collect();
-        dirs.into_iter()
-            .filter_map(|dir| Shelf::in_folder(dir.parent()?).ok()?.lock(waiting).ok()?)
-            .collect()
+        dirs.into_iter().filter_map(|dir| Shelf::in_folder(dir.parent()?).ok()?.lock(waiting).ok()?).collect()
     }
 
     /// Takes the registry's lock; `waiting` is called once when somebody else holds it.
@@ -690,8 +698,8 @@ fn compared(manifest: &mut Manifest, comparison: Comparison) {
     let what = format!("tensors compared with {}", comparison.base);
     let evidence = Evidence { file: "safetensors".to_owned(), key: Some(what) };
     // A beside one is noted as `Unknown` only where it is for the same base.
-    let one_is_there =
-        !adapter.found_inside.is_empty() || adapter.kind == AdapterKind::Unknown && !adapter.found_beside.is_empty();
+    let one_is_there = !adapter.found_inside.is_empty()
+        || adapter.kind == AdapterKind::Unknown && !adapter.found_beside.is_empty();
     let some_differ = (1..comparison.compared_tensors).contains(&comparison.differing_tensors);
     let settled = if adapter.kind == AdapterKind::Adapter {
         None
@@ -718,9 +726,33 @@ fn compared(manifest: &mut Manifest, comparison: Comparison) {
 /// changes norms and embeddings too.
 fn is_what_a_lora_changes(comparison: &Comparison) -> bool {
     const PROJECTIONS: [&str; 27] = [
-        "wq", "wk", "wv", "wo", "w1", "w2", "w3", "wqkv", "to_q", "to_k", "to_v", "to_out", "query", "key", "value",
-        "dense", "query_key_value", "dense_h_to_4h", "dense_4h_to_h", "c_attn", "c_fc", "fc1", "fc2", "qkv", "linear",
-        "linear1", "linear2",
+        "wq",
+        "wk",
+        "wv",
+        "wo",
+        "w1",
+        "w2",
+        "w3",
+        "wqkv",
+        "to_q",
+        "to_k",
+        "to_v",
+        "to_out",
+        "query",
+        "key",
+        "value",
+        "dense",
+        "query_key_value",
+        "dense_h_to_4h",
+        "dense_4h_to_h",
+        "c_attn",
+        "c_fc",
+        "fc1",
+        "fc2",
+        "qkv",
+        "linear",
+        "linear1",
+        "linear2",
     ];
     comparison.unmatched_tensors == 0
         && !comparison.modules.is_empty()
@@ -766,5 +798,68 @@ fn of_store(spec: &StoreSpec, kind: ProblemKind, message: &str) -> StoreProblem 
         reclaimable_bytes: 0,
         reclaimable_at_least: false,
         last_modified: None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::record::Adapter;
+
+    fn manifest(adapter: Adapter) -> Manifest {
+        let summary = Summary { model: "m".to_owned(), store: "hub=/x".to_owned(), ..Summary::default() };
+        let original = serde_json::json!({"model": "m", "storage": {"present": true}});
+        let document = original::upgraded(&original, &summary).unwrap();
+        Manifest { adapter, ..serde_json::from_value(document).unwrap() }
+    }
+
+    fn with(adapter: Adapter, differing: u64, modules: &[&str], identical: bool) -> Adapter {
+        let mut manifest = manifest(adapter);
+        let comparison = Comparison {
+            base: "acme/base".to_owned(),
+            base_revision: None,
+            identical,
+            summary: String::new(),
+            differing_tensors: differing,
+            compared_tensors: 100,
+            unmatched_tensors: 0,
+            modules: modules.iter().map(|name| (*name).to_owned()).collect(),
+            layers: Vec::new(),
+        };
+        compared(&mut manifest, comparison);
+        assert!(manifest.adapter.comparison.is_some());
+        let told = manifest.evidence.get("adapter.currently_fused").is_some_and(|e| e.file == "safetensors");
+        assert_eq!(manifest.adapter.currently_fused.is_some(), told);
+        manifest.adapter
+    }
+
+    #[test]
+    fn what_differs_from_its_base_is_not_therefore_fused() {
+        let none = Adapter::default;
+        let verdict = |adapter: Adapter| (adapter.kind, adapter.currently_fused);
+        // An instruct model of the base.
+        let all = ["q_proj", "down_proj", "input_layernorm", "embed_tokens"];
+        assert_eq!(verdict(with(none(), 100, &all, false)), (AdapterKind::None, None));
+        assert_eq!(with(none(), 100, &all, false).base, None);
+        assert_eq!(verdict(with(none(), 30, &all, false)), (AdapterKind::None, None));
+        // What a LoRA changes.
+        let lora = ["q_proj", "experts.up_proj", "attn.to_out"];
+        assert_eq!(verdict(with(none(), 30, &lora, false)), (AdapterKind::Fused, Some(true)));
+        assert_eq!(verdict(with(none(), 50, &lora, false)), (AdapterKind::None, None));
+        assert_eq!(verdict(with(none(), 0, &[], true)), (AdapterKind::None, Some(false)));
+        // One lies there.
+        let beside = Adapter {
+            kind: AdapterKind::Unknown,
+            found_beside: vec!["lora".to_owned()],
+            ..Adapter::default()
+        };
+        assert_eq!(verdict(with(beside.clone(), 70, &lora, false)), (AdapterKind::Fused, Some(true)));
+        assert_eq!(verdict(with(beside.clone(), 100, &all, false)), (AdapterKind::Unknown, None));
+        assert_eq!(verdict(with(beside, 0, &[], true)), (AdapterKind::None, Some(false)));
+        let inside = Adapter { found_inside: vec!["lora".to_owned()], ..Adapter::default() };
+        assert_eq!(verdict(with(inside, 70, &lora, false)), (AdapterKind::Fused, Some(true)));
+        // An adapter is none of this.
+        let adapter = Adapter { kind: AdapterKind::Adapter, ..Adapter::default() };
+        assert_eq!(verdict(with(adapter, 30, &lora, false)), (AdapterKind::Adapter, None));
     }
 }

@@ -18,7 +18,8 @@ use super::index::{Entry, StoreProblem, StoreRecord};
 use super::observe::{Fresh, Looking, Observed, State, Work, assemble, is_replaced, look, replaced};
 use super::shelf::{Keeps, dir_in};
 use super::{
-    Asking, Folders, Registry, RegistryError, StoreSurvey, Survey, SurveyedModel, compared, merge, names, own_name,
+    Asking, Folders, Registry, RegistryError, StoreSurvey, Survey, SurveyedModel, compared, merge, names,
+    own_name,
 };
 use crate::catalog::Catalog;
 use crate::record::{AdapterKind, Evidence, Manifest, UserLayer};
@@ -285,9 +286,8 @@ impl Registry {
                 .filter(|(_, entry)| entry.summary.present)
                 .map(|(key, _)| key.as_str())
                 .collect();
-            let is_other = result
-                .as_ref()
-                .is_ok_and(|store| is_replaced(&store.scan, loaded.stores.get(&id), &present));
+            let is_other =
+                result.as_ref().is_ok_and(|store| is_replaced(&store.scan, loaded.stores.get(&id), &present));
             if is_other && !options.accept_replaced {
                 *result = Err(replaced(spec));
             }
@@ -622,12 +622,7 @@ pub(super) fn for_all<T: Send, R: Send>(
 }
 
 /// Puts what the user said with this call into the document that the merge starts from.
-fn say(
-    existing: &mut Option<(Form, Value)>,
-    fresh: &Fresh,
-    options: &SyncOptions,
-    known: &merge::Known<'_>,
-) {
+fn say(existing: &mut Option<(Form, Value)>, fresh: &Fresh, options: &SyncOptions, known: &merge::Known<'_>) {
     let (form, mut document) = match existing.take() {
         Some((Form::Current, document)) => (Form::Current, document),
         // An original manifest is upgraded first, so that what it says is not lost behind the new words.

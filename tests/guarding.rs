@@ -51,7 +51,11 @@ fn words_that_were_written_by_hand_are_the_users() {
         let list = lab.list();
         let row = model(&list, name);
         assert_eq!((&row["pinned"], &row["notes"]), (&json!(true), &json!("mine")), "{round}");
-        assert!(row["tags"].as_array().expect("tags").contains(&json!("by hand")), "{round}: {}", row["tags"]);
+        assert!(
+            row["tags"].as_array().expect("tags").contains(&json!("by hand")),
+            "{round}: {}",
+            row["tags"]
+        );
         let plan = lab.preview(&["--models", "*"]);
         assert!(candidates(&plan).is_empty() && kept(&plan) == [("pinned".into(), name.into())], "{plan:#}");
         snapshot.repo().add_ref(&format!("v{round}"), &snapshot.commit);
@@ -81,7 +85,11 @@ fn a_manifest_speaks_for_its_own_model_alone() {
         document.as_object_mut().expect("an object").remove("user");
         document
     };
-    let evil = [dir.join("zzz.manifest.json"), dir.join("aaa.manifest.json"), of_hub.with_file_name("backup.manifest.json")];
+    let evil = [
+        dir.join("zzz.manifest.json"),
+        dir.join("aaa.manifest.json"),
+        of_hub.with_file_name("backup.manifest.json"),
+    ];
     write(&evil[0], &strip(read(&of_hub)));
     write(&evil[1], &strip(read(&dir.join("here.manifest.json"))));
     write(&evil[2], &strip(read(&of_hub)));
@@ -118,7 +126,8 @@ fn a_pin_holds_while_its_volume_is_mounted_elsewhere() {
     folder.model("pub/a", &four_bit(3).files());
     let args = |root: &Path, more: &[&str]| -> Vec<String> {
         let (hub, models) = (root.join("hub"), root.join("models"));
-        let stores = [format!("--store=hub={}", hub.display()), format!("--store=folder={}", models.display())];
+        let stores =
+            [format!("--store=hub={}", hub.display()), format!("--store=folder={}", models.display())];
         more.iter().map(|word| (*word).to_owned()).chain(stores).collect()
     };
     let _ = lab.run(args(&one, &["sync", "--fast"])).success();
@@ -128,7 +137,10 @@ fn a_pin_holds_while_its_volume_is_mounted_elsewhere() {
     for _ in 0..2 {
         for more in [&["clean", "preview"][..], &["clean", "preview", "--models", "*"]] {
             let plan = lab.json(args(&two, more));
-            assert!(!candidates(&plan).contains(&detached) && !candidates(&plan).contains("pub/a"), "{plan:#}");
+            assert!(
+                !candidates(&plan).contains(&detached) && !candidates(&plan).contains("pub/a"),
+                "{plan:#}"
+            );
             assert!(kept(&plan).contains(&("pinned_elsewhere".into(), detached.clone())), "{plan:#}");
         }
         let _ = lab.run(args(&two, &["sync", "--fast"])).success();
@@ -175,7 +187,8 @@ fn what_was_used_meanwhile_is_known() {
     let touch = |age| {
         for entry in fs_err::read_dir(snapshot.repo().blobs()).expect("blobs") {
             let path = entry.expect("an entry").path();
-            let times = std::fs::FileTimes::new().set_accessed(SystemTime::now() - age).set_modified(modified);
+            let times =
+                std::fs::FileTimes::new().set_accessed(SystemTime::now() - age).set_modified(modified);
             fs_err::File::open(&path).expect("a file").file().set_times(times).expect("its times");
         }
     };
@@ -189,7 +202,12 @@ fn what_was_used_meanwhile_is_known() {
     assert!(names(&lab.json(["list", "--filter", "used>30d"])).is_empty());
     let list = lab.list();
     let said = |key: &str| model(&list, name)["storage"][key].as_str().expect("a time").to_owned();
-    assert!(said("last_accessed") > said("last_modified"), "{} {}", said("last_accessed"), said("last_modified"));
+    assert!(
+        said("last_accessed") > said("last_modified"),
+        "{} {}",
+        said("last_accessed"),
+        said("last_modified")
+    );
     assert_eq!(names(&lab.json(["list", "--filter", "used<1d"])).len(), 1);
     let now = fs_err::metadata(lab.manifest_file(name)).expect("it").modified().expect("a time");
     assert_eq!(now, manifest, "the manifest is not written for that");
@@ -341,7 +359,8 @@ fn one_manifest_that_cannot_be_read_hides_no_other() {
     for name in ["acme/a", "acme/b"] {
         let _ = lab.hub.repo(name).snapshot(&four_bit(1).files()).with_ref("main");
     }
-    let home = lab.sandbox.root().join(if rustix::process::geteuid().is_root() { "nobody" } else { "mlxman" });
+    let home =
+        lab.sandbox.root().join(if rustix::process::geteuid().is_root() { "nobody" } else { "mlxman" });
     assert_eq!(as_nobody(&lab, &["sync", "--fast"]).status.code(), Some(0));
     let of_a: Vec<PathBuf> = crate::lab::manifests(&home)
         .into_iter()
@@ -370,6 +389,20 @@ fn one_manifest_that_cannot_be_read_hides_no_other() {
     closed(false);
     assert_eq!(as_nobody(&lab, &["sync", "--fast"]).status.code(), Some(0));
     assert_eq!(as_nobody(&lab, &["list"]).status.code(), Some(0));
+    // Nor does one that cannot be written.
+    let dir = of_a[0].parent().expect("a directory");
+    let main = fs_err::read_to_string(lab.hub.repo("acme/a").path().join("refs/main")).expect("a ref");
+    lab.hub.repo("acme/a").add_ref("v2", &main);
+    fs_err::set_permissions(dir, PermissionsExt::from_mode(0o555)).expect("its mode");
+    let out = as_nobody(&lab, &["sync", "--fast", "--json"]);
+    fs_err::set_permissions(dir, PermissionsExt::from_mode(0o755)).expect("its mode");
+    assert_eq!(out.status.code(), Some(1), "{}", String::from_utf8_lossy(&out.stderr));
+    let report: Value = serde_json::from_slice(&out.stdout).expect("JSON");
+    let changes: Vec<&Value> =
+        report["models"].as_array().expect("rows").iter().map(|row| &row["change"]).collect();
+    assert_eq!(changes, ["invalid", "unchanged"]);
+    assert!(report["models"][0]["why"].as_str().is_some_and(|why| why.contains("denied")), "{report:#}");
+    assert_eq!(as_nobody(&lab, &["sync", "--fast"]).status.code(), Some(0), "the next one tries again");
 }
 
 #[test]
@@ -399,7 +432,11 @@ fn a_folder_that_cannot_be_written_has_its_manifests_in_the_registry() {
         let out = as_nobody(&lab, &["list", "--json"]);
         let list: Value = serde_json::from_slice(&out.stdout).expect("JSON");
         assert_eq!(names(&list).into_iter().collect::<Vec<_>>(), ["m", "n", "new"], "{what}");
-        assert_eq!((&model(&list, "m")["pinned"], &model(&list, "n")["pinned"]), (&json!(true), &json!(true)), "{what}");
+        assert_eq!(
+            (&model(&list, "m")["pinned"], &model(&list, "n")["pinned"]),
+            (&json!(true), &json!(true)),
+            "{what}"
+        );
     };
     list("while it cannot be written");
     open(true);
@@ -522,7 +559,13 @@ fn names_and_paths_do_not_steer_the_terminal() {
     let name = "a\u{1b}[2Jb\u{202e}c";
     folder.model(name, &four_bit(1).files());
     folder.model("two\nlines", &four_bit(2).files());
-    for args in [&["sync", "--fast"][..], &["list"], &["show", name], &["clean", "preview", "--models", "*"], &["path", "no\u{1b}c"]] {
+    for args in [
+        &["sync", "--fast"][..],
+        &["list"],
+        &["show", name],
+        &["clean", "preview", "--models", "*"],
+        &["path", "no\u{1b}c"],
+    ] {
         let out = lab.run(args);
         let steers = |text: &str| text.contains(['\u{1b}', '\u{202e}']) || text.contains("two\nlines");
         assert!(!steers(&out.stdout) && !steers(&out.stderr), "{args:?}\n{out}");
@@ -562,7 +605,7 @@ fn a_total_counts_what_models_share_once() {
     let lab = Lab::new();
     let files = four_bit(1).files();
     let _ = lab.hub.repo("acme/m").snapshot(&files);
-    let mut more = files.clone();
+    let mut more = files;
     more.push(("more.txt".to_owned(), b"x".to_vec()));
     let _ = lab.hub.repo("acme/m").snapshot(&more).with_ref("main");
     lab.sync();

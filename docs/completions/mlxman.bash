@@ -436,7 +436,7 @@ _mlxman() {
             return 0
             ;;
         mlxman__subcmd__sync)
-            opts="-q -h --fast --override --notes --dry-run --store --json --quiet --store-timeout --config --help"
+            opts="-q -h --fast --override --notes --dry-run --accept-replaced --store --json --quiet --store-timeout --config --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0

@@ -52,6 +52,7 @@ complete -c mlxman -n "__fish_mlxman_using_subcommand sync" -l store-timeout -d 
 complete -c mlxman -n "__fish_mlxman_using_subcommand sync" -l config -d 'Read this configuration instead of $XDG_CONFIG_HOME/mlxman/config.toml' -r -F
 complete -c mlxman -n "__fish_mlxman_using_subcommand sync" -l fast -d 'Open no weight beyond its header: no hashes are computed, known ones are kept'
 complete -c mlxman -n "__fish_mlxman_using_subcommand sync" -l dry-run -d 'Show what would be written, and write nothing'
+complete -c mlxman -n "__fish_mlxman_using_subcommand sync" -l accept-replaced -d 'Take a store for what it is now although its directory is another one and holds nothing of what was known'
 complete -c mlxman -n "__fish_mlxman_using_subcommand sync" -l json -d 'Print JSON instead of a table'
 complete -c mlxman -n "__fish_mlxman_using_subcommand sync" -s q -l quiet -d 'Print no status, only data and errors'
 complete -c mlxman -n "__fish_mlxman_using_subcommand sync" -s h -l help -d 'Print help'

@@ -131,12 +131,14 @@ impl Context {
                     continue;
                 }
                 if found.there == Ok(false) && *by != NamedBy::User {
-                    let contents = known.get_or_insert_with(|| self.registry.contents(&[]).unwrap_or_default());
+                    let contents =
+                        known.get_or_insert_with(|| self.registry.contents(&[]).unwrap_or_default());
                     let id = spec.id();
                     if !contents.rows.iter().any(|row| row.summary.store == id && row.summary.present) {
                         if let NamedBy::Variable(name) = by {
                             let root = spec.root().display();
-                            self.printer.status(&format!("{root}, which {name} names, is not there; it is left out"));
+                            self.printer
+                                .status(&format!("{root}, which {name} names, is not there; it is left out"));
                         }
                         continue;
                     }

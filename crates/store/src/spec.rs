@@ -178,7 +178,10 @@ mod tests {
         let written = StoreSpec::verbatim(StoreKind::Hub, top.join("link/hub"));
         assert_eq!(written.root(), top.join("link/hub"));
         assert_eq!(written.to_string().parse::<StoreSpec>().unwrap(), written);
-        let found = resolve(vec![written, StoreSpec::verbatim(StoreKind::Folder, top.join("no"))], Duration::from_secs(60));
+        let found = resolve(
+            vec![written, StoreSpec::verbatim(StoreKind::Folder, top.join("no"))],
+            Duration::from_secs(60),
+        );
         assert_eq!(found[0], Resolved { spec: here, there: Ok(true) });
         assert_eq!(found[1].there, Ok(false));
         let odd = top.join("no/../real");

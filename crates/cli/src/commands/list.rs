@@ -77,11 +77,7 @@ fn store_problems<'a>(
     context: &'a Context,
     contents: &'a Contents,
 ) -> impl Iterator<Item = &'a StoreProblem> {
-    contents
-        .stores
-        .iter()
-        .filter(|(id, _)| is_chosen(context, id))
-        .flat_map(|(_, record)| &record.problems)
+    contents.stores.iter().filter(|(id, _)| is_chosen(context, id)).flat_map(|(_, record)| &record.problems)
 }
 
 /// Whether `--store` means this store.

@@ -45,7 +45,12 @@ pub(super) fn run(context: &Context) -> Result<Verdict> {
                     Late::Lost => ScanError::Lost { root },
                 })
             });
-            of(spec, scan.and_then(|scan| if contents.is_replaced(&scan) { Err(Contents::replaced(spec)) } else { Ok(scan) }))
+            of(
+                spec,
+                scan.and_then(|scan| {
+                    if contents.is_replaced(&scan) { Err(Contents::replaced(spec)) } else { Ok(scan) }
+                }),
+            )
         })
         .collect();
     let read = stores.iter().filter(|store| store.problem.is_none()).count();

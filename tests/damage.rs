@@ -658,7 +658,16 @@ pub(crate) fn as_nobody(lab: &Lab, args: &[&str]) -> std::process::Output {
         std::os::unix::fs::chown(&registry, Some(65534), Some(65534)).expect("its owner can be set");
         command.env("MLXMAN_HOME", &registry).uid(65534).gid(65534);
     }
-    command.args(args).output().expect("the program runs")
+    command.args(args);
+    // Another test's child, between its fork and its exec, may still hold the copy open for writing.
+    loop {
+        match command.output() {
+            Err(error) if error.kind() == std::io::ErrorKind::ExecutableFileBusy => {
+                std::thread::sleep(Duration::from_millis(10));
+            }
+            result => return result.expect("the program runs"),
+        }
+    }
 }
 
 fn check_unreadable(lab: &Lab, path: &Path) {

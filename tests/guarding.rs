@@ -389,6 +389,20 @@ fn one_manifest_that_cannot_be_read_hides_no_other() {
     closed(false);
     assert_eq!(as_nobody(&lab, &["sync", "--fast"]).status.code(), Some(0));
     assert_eq!(as_nobody(&lab, &["list"]).status.code(), Some(0));
+    // Nor does one that cannot be written.
+    let dir = of_a[0].parent().expect("a directory");
+    let main = fs_err::read_to_string(lab.hub.repo("acme/a").path().join("refs/main")).expect("a ref");
+    lab.hub.repo("acme/a").add_ref("v2", &main);
+    fs_err::set_permissions(dir, PermissionsExt::from_mode(0o555)).expect("its mode");
+    let out = as_nobody(&lab, &["sync", "--fast", "--json"]);
+    fs_err::set_permissions(dir, PermissionsExt::from_mode(0o755)).expect("its mode");
+    assert_eq!(out.status.code(), Some(1), "{}", String::from_utf8_lossy(&out.stderr));
+    let report: Value = serde_json::from_slice(&out.stdout).expect("JSON");
+    let changes: Vec<&Value> =
+        report["models"].as_array().expect("rows").iter().map(|row| &row["change"]).collect();
+    assert_eq!(changes, ["invalid", "unchanged"]);
+    assert!(report["models"][0]["why"].as_str().is_some_and(|why| why.contains("denied")), "{report:#}");
+    assert_eq!(as_nobody(&lab, &["sync", "--fast"]).status.code(), Some(0), "the next one tries again");
 }
 
 #[test]

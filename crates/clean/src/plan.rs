@@ -45,7 +45,6 @@ pub struct Plan {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub near_misses: Vec<NearMiss>,
     /// Stores and manifests that could not be read, and so are not in the plan.
-    #[serde(default)]
     pub problems: Vec<StoreProblem>,
 }
 

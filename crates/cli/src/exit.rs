@@ -54,7 +54,7 @@ pub(crate) fn report(result: anyhow::Result<Verdict>, printer: &Printer) -> Exit
     if pipe.into_iter().any(|cause| cause.kind() == std::io::ErrorKind::BrokenPipe) {
         return ExitCode::SUCCESS;
     }
-    printer.error(&format!("{error:#}"));
+    printer.error(&in_words(&error));
     let call = error.chain().any(|cause| {
         cause.is::<Wrong>()
             || cause.is::<mlxman_clean::filter::FilterError>()
@@ -64,4 +64,18 @@ pub(crate) fn report(result: anyhow::Result<Verdict>, printer: &Printer) -> Exit
             )
     });
     ExitCode::from(if call { 2 } else { 3 })
+}
+
+/// The error and its causes; a cause that an error above it already tells is not told again.
+fn in_words(error: &anyhow::Error) -> String {
+    let mut text = String::new();
+    for cause in error.chain() {
+        let cause = cause.to_string();
+        if text.is_empty() {
+            text = cause;
+        } else if !text.contains(&cause) {
+            text = format!("{text}: {cause}");
+        }
+    }
+    text
 }

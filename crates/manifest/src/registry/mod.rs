@@ -248,13 +248,6 @@ impl Registry {
             // What another manifest of the same model says counts before a sync has put them together.
             self.edited(&row.path, row, &self.other_words(row, &row.path), &mut |_| {})?.0
         };
-        // A volume may be mounted elsewhere than when its manifests were written.
-        if document.get("store").and_then(Value::as_str) != Some(&row.summary.store)
-            && let Ok(spec) = row.summary.store.parse::<StoreSpec>()
-        {
-            document["store"] = Value::from(row.summary.store.as_str());
-            document["model_path"] = Value::from(spec.root().join(&row.summary.key).to_string_lossy());
-        }
         // Reading a model changes no manifest; when it was used stands in the index.
         if let (Some(used), Some(storage)) =
             (row.summary.used, document.get_mut("storage").and_then(Value::as_object_mut))
@@ -268,7 +261,16 @@ impl Registry {
 
     fn read_upgraded(&self, path: &Path, summary: &Summary) -> Result<Value, RegistryError> {
         match self.read_document(path)? {
-            (Form::Current, document) => Ok(document),
+            (Form::Current, mut document) => {
+                // A volume may be mounted elsewhere than when its manifests were written.
+                if document.get("store").and_then(Value::as_str) != Some(&summary.store)
+                    && let Ok(spec) = summary.store.parse::<StoreSpec>()
+                {
+                    document["store"] = Value::from(summary.store.as_str());
+                    document["model_path"] = Value::from(spec.root().join(&summary.key).to_string_lossy());
+                }
+                Ok(document)
+            }
             (Form::Original, document) => original::upgraded(&document, summary)
                 .map_err(|source| RegistryError::Invalid { path: path.to_owned(), source }),
         }
@@ -796,5 +798,68 @@ fn of_store(spec: &StoreSpec, kind: ProblemKind, message: &str) -> StoreProblem 
         reclaimable_bytes: 0,
         reclaimable_at_least: false,
         last_modified: None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::record::Adapter;
+
+    fn manifest(adapter: Adapter) -> Manifest {
+        let summary = Summary { model: "m".to_owned(), store: "hub=/x".to_owned(), ..Summary::default() };
+        let original = serde_json::json!({"model": "m", "storage": {"present": true}});
+        let document = original::upgraded(&original, &summary).unwrap();
+        Manifest { adapter, ..serde_json::from_value(document).unwrap() }
+    }
+
+    fn with(adapter: Adapter, differing: u64, modules: &[&str], identical: bool) -> Adapter {
+        let mut manifest = manifest(adapter);
+        let comparison = Comparison {
+            base: "acme/base".to_owned(),
+            base_revision: None,
+            identical,
+            summary: String::new(),
+            differing_tensors: differing,
+            compared_tensors: 100,
+            unmatched_tensors: 0,
+            modules: modules.iter().map(|name| (*name).to_owned()).collect(),
+            layers: Vec::new(),
+        };
+        compared(&mut manifest, comparison);
+        assert!(manifest.adapter.comparison.is_some());
+        let told = manifest.evidence.get("adapter.currently_fused").is_some_and(|e| e.file == "safetensors");
+        assert_eq!(manifest.adapter.currently_fused.is_some(), told);
+        manifest.adapter
+    }
+
+    #[test]
+    fn what_differs_from_its_base_is_not_therefore_fused() {
+        let none = Adapter::default;
+        let verdict = |adapter: Adapter| (adapter.kind, adapter.currently_fused);
+        // An instruct model of the base.
+        let all = ["q_proj", "down_proj", "input_layernorm", "embed_tokens"];
+        assert_eq!(verdict(with(none(), 100, &all, false)), (AdapterKind::None, None));
+        assert_eq!(with(none(), 100, &all, false).base, None);
+        assert_eq!(verdict(with(none(), 30, &all, false)), (AdapterKind::None, None));
+        // What a LoRA changes.
+        let lora = ["q_proj", "experts.up_proj", "attn.to_out"];
+        assert_eq!(verdict(with(none(), 30, &lora, false)), (AdapterKind::Fused, Some(true)));
+        assert_eq!(verdict(with(none(), 50, &lora, false)), (AdapterKind::None, None));
+        assert_eq!(verdict(with(none(), 0, &[], true)), (AdapterKind::None, Some(false)));
+        // One lies there.
+        let beside = Adapter {
+            kind: AdapterKind::Unknown,
+            found_beside: vec!["lora".to_owned()],
+            ..Adapter::default()
+        };
+        assert_eq!(verdict(with(beside.clone(), 70, &lora, false)), (AdapterKind::Fused, Some(true)));
+        assert_eq!(verdict(with(beside.clone(), 100, &all, false)), (AdapterKind::Unknown, None));
+        assert_eq!(verdict(with(beside, 0, &[], true)), (AdapterKind::None, Some(false)));
+        let inside = Adapter { found_inside: vec!["lora".to_owned()], ..Adapter::default() };
+        assert_eq!(verdict(with(inside, 70, &lora, false)), (AdapterKind::Fused, Some(true)));
+        // An adapter is none of this.
+        let adapter = Adapter { kind: AdapterKind::Adapter, ..Adapter::default() };
+        assert_eq!(verdict(with(adapter, 30, &lora, false)), (AdapterKind::Adapter, None));
     }
 }

@@ -892,7 +892,9 @@ fn a_blob_that_a_snapshot_uses_which_cannot_be_read() {
     fs_err::write(&link, shared.to_string_lossy().as_bytes()).expect("a file in its place");
     let _ = ward.lab.run(["sync", "--fast"]).expect_code(1);
     let plan = ward.lab.preview(&[]);
-    assert_eq!(plan["candidates"][0]["revision"], old_one.commit.as_str(), "{plan:#}");
+    // And the old one may be the only one that loads.
+    assert_eq!(plan["candidates"], serde_json::json!([]), "{plan:#}");
+    assert_eq!(plan["kept"][0]["rule"], "newer_incomplete", "{plan:#}");
     assert!(!freed(&plan), "{plan:#}");
 }
 

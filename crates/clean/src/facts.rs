@@ -12,6 +12,7 @@ pub fn facts_of(summary: &Summary) -> Facts<'_> {
         refs: &summary.refs,
         tags: &summary.tags,
         quantization: summary.quantization.as_deref(),
+        quantization_variants: &summary.quantization_variants,
         quantization_method: summary.quantization_method.as_deref(),
         precision: summary.precision.as_deref(),
         format: Some(summary.format.word()),

@@ -5,9 +5,11 @@
 
 mod facts;
 pub mod filter;
+mod guards;
+mod items;
 mod plan;
 mod preview;
 
 pub use facts::facts_of;
-pub use plan::{Candidate, Item, ItemKind, Keep, Kept, Plan, PlanStore, Rule, plan_schema};
+pub use plan::{Candidate, Item, ItemKind, Keep, Kept, Plan, PlanStore, Rule, SharedItem, plan_schema};
 pub use preview::{Asked, preview};

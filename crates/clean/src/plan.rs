@@ -30,6 +30,9 @@ pub struct Plan {
     pub stores: Vec<PlanStore>,
     /// What would go, in the order in which the rows are shown.
     pub candidates: Vec<Candidate>,
+    /// What several rows share: it goes with the last of them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub shared_items: Vec<SharedItem>,
     /// What matched, or would be safe, and is kept all the same.
     pub kept: Vec<Kept>,
     /// What the filesystems get back when all candidates go: shared blobs and hard links count once, so it can be more
@@ -132,7 +135,7 @@ pub struct Candidate {
     pub pinned: bool,
     /// Whether somebody uses it right now; such a thing is never a candidate.
     pub in_use: bool,
-    /// Every file, link and directory that would go: what a kept model needs too is not among them.
+    /// Every file, link and directory that goes with this row alone: what anybody else needs is not among them.
     pub items: Vec<Item>,
 }
 
@@ -169,6 +172,16 @@ pub struct Item {
     pub link_target: Option<String>,
 }
 
+/// Something on the disk that several rows share.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[non_exhaustive]
+pub struct SharedItem {
+    /// What it is.
+    pub item: Item,
+    /// The rows that must all go before it does, by their place in `candidates`, from 0.
+    pub needs: Vec<usize>,
+}
+
 /// Why something is kept, by name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
@@ -180,6 +193,12 @@ pub enum Keep {
     PinnedElsewhere,
     /// A download is writing to its repo.
     InUse,
+    /// The snapshot that a ref names is not whole: this one may be the only one of the repo that loads.
+    NewerIncomplete,
+    /// It was fetched after the repo's refs were last written: somebody asked for that revision by its commit.
+    AskedForByCommit,
+    /// A link in another store leads to it.
+    LinkedFrom,
     /// It is the only snapshot of its repo: somebody asked for that revision by name.
     OnlySnapshot,
     /// Its manifest cannot be read, so what the user said of it is not known.

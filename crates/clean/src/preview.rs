@@ -1,15 +1,17 @@
 //! Building a plan from a survey. Nothing is touched.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 
 use chrono::{DateTime, Utc};
 use mlxman_manifest::registry::{Row, StoreSurvey, Survey, SurveyedModel, store_record, unusable};
 use mlxman_manifest::{Manifest, Summary};
-use mlxman_store::{EntryKind, FoundModel, OwnerId, ProblemKind, Scan, Stat, StoreKind, Stray};
+use mlxman_store::{FoundModel, OwnerId, ProblemKind, Scan, Stat, StoreKind, Stray};
 
 use crate::facts::facts_of;
 use crate::filter::{Facts, FilterSet, near_misses};
-use crate::plan::{Candidate, Item, ItemKind, Keep, Kept, PLAN_VERSION, Plan, PlanStore, Rule};
+use crate::guards::Guards;
+use crate::items::{Going, Items, items_of};
+use crate::plan::{Candidate, Keep, Kept, PLAN_VERSION, Plan, PlanStore, Rule};
 
 const PINNED: &str = "it is pinned; `mlxman unpin` lets it go";
 
@@ -37,6 +39,7 @@ pub fn preview(survey: &Survey, asked: Asked<'_>) -> Plan {
         filters_in_words: asked.filters.describe(),
         stores: Vec::new(),
         candidates: Vec::new(),
+        shared_items: Vec::new(),
         kept: Vec::new(),
         total_reclaimable_bytes: 0,
         total_reclaimable_at_least: false,
@@ -48,9 +51,10 @@ pub fn preview(survey: &Survey, asked: Asked<'_>) -> Plan {
             .chain(survey.problems.iter().cloned())
             .collect(),
     };
+    let guards = Guards::of(survey);
     for store in &survey.stores {
         match &store.scan {
-            Ok(scan) => of_store(&mut plan, store, scan, asked),
+            Ok(scan) => of_store(&mut plan, store, scan, asked, &guards),
             Err(_) => plan.problems.extend(store_record(store, asked.now).problems),
         }
     }
@@ -91,7 +95,7 @@ enum Chosen<'a> {
     Stray { stray: &'a Stray, rule: Rule },
 }
 
-fn of_store(plan: &mut Plan, store: &StoreSurvey, scan: &Scan, asked: Asked<'_>) {
+fn of_store(plan: &mut Plan, store: &StoreSurvey, scan: &Scan, asked: Asked<'_>, guards: &Guards) {
     let models: Vec<(&FoundModel, &SurveyedModel)> = scan.models.iter().zip(&store.models).collect();
     let mut chosen: Vec<Chosen<'_>> = Vec::new();
     for (found, known) in &models {
@@ -103,7 +107,8 @@ fn of_store(plan: &mut Plan, store: &StoreSurvey, scan: &Scan, asked: Asked<'_>)
             None
         };
         let Some((rule, reason)) = why else { continue };
-        match keep(found, known, scan, rule, asked.pinned_elsewhere) {
+        let kept = keep(found, known, scan, rule, asked.pinned_elsewhere);
+        match kept.or_else(|| guards.keep(found, &models, scan, rule)) {
             Some((rule, reason)) => plan.kept.push(Kept {
                 model: known.summary.model.clone(),
                 store: store.spec.id(),
@@ -145,23 +150,33 @@ fn of_store(plan: &mut Plan, store: &StoreSurvey, scan: &Scan, asked: Asked<'_>)
         })
         .collect();
     let total = scan.ledger.reclaim(going.iter().copied());
-    plan.total_reclaimable_bytes += total.bytes;
+    plan.total_reclaimable_bytes = plan.total_reclaimable_bytes.saturating_add(total.bytes);
     plan.total_reclaimable_at_least |= total.at_least;
-    let users = users_of(scan);
-    let mut rows: Vec<Candidate> = chosen
+    let mut rows: Vec<(Candidate, Going<'_>)> = chosen
         .into_iter()
         .map(|one| match one {
             Chosen::Model { found, known, rule, reason } => {
-                model_row(scan, found, &known.summary, rule, reason, &going, &users)
+                (model_row(scan, found, &known.summary, rule, reason), Going::Model(found))
             }
-            Chosen::Stray { stray, rule } => stray_row(scan, stray, rule),
+            Chosen::Stray { stray, rule } => (stray_row(scan, stray, rule), Going::Stray(stray)),
         })
         .collect();
-    rows.sort_by(|a, b| {
+    rows.sort_by(|(a, _), (b, _)| {
         b.reclaimable_bytes
             .cmp(&a.reclaimable_bytes)
             .then_with(|| (&a.model, &a.path).cmp(&(&b.model, &b.path)))
     });
+    let (mut rows, going): (Vec<Candidate>, Vec<Going<'_>>) = rows.into_iter().unzip();
+    let Items { by_row, shared } = items_of(scan, &going);
+    for (row, items) in rows.iter_mut().zip(by_row) {
+        row.items = items;
+    }
+    // Rows are numbered through all stores.
+    let before = plan.candidates.len();
+    plan.shared_items.extend(shared.into_iter().map(|mut item| {
+        item.needs.iter_mut().for_each(|row| *row += before);
+        item
+    }));
     plan.candidates.append(&mut rows);
     let root = scan.root().stat().ok();
     plan.stores.push(PlanStore {
@@ -181,12 +196,12 @@ fn safe_to_go(found: &FoundModel, scan: &Scan) -> Option<(Rule, String)> {
     {
         return Some((Rule::Empty, "there is no file in it".to_owned()));
     }
-    let repo = found.repo.as_ref().filter(|repo| repo.detached())?;
+    let repo = found.repo.as_ref().filter(|repo| repo.detached() == Some(true))?;
     let named = scan
         .models
         .iter()
         .filter_map(|other| other.repo.as_ref())
-        .find(|other| other.kind == repo.kind && other.id == repo.id && !other.detached());
+        .find(|other| other.kind == repo.kind && other.id == repo.id && other.detached() == Some(false));
     Some(match named {
         Some(other) => (
             Rule::Detached,
@@ -233,7 +248,7 @@ fn keep(
         .models
         .iter()
         .filter_map(|other| other.repo.as_ref())
-        .any(|other| other.kind == repo.kind && other.id == repo.id && !other.detached());
+        .any(|other| other.kind == repo.kind && other.id == repo.id && other.detached() == Some(false));
     (rule == Rule::Detached && !others).then(|| {
         let reason = "no ref names it, and no other snapshot of the repo is named by one: \
                       somebody asked for this revision by its commit";
@@ -256,59 +271,8 @@ fn is_same(other: &Summary, known: &SurveyedModel, scan: &Scan) -> bool {
     }
 }
 
-/// Which models use the file at a place in the store.
-fn users_of(scan: &Scan) -> HashMap<String, Vec<OwnerId>> {
-    let mut users: HashMap<String, Vec<OwnerId>> = HashMap::new();
-    for model in &scan.models {
-        for file in &model.files {
-            users.entry(file.real.clone()).or_default().push(model.owner);
-            if let Some((path, _)) = model.blob_link_of(file) {
-                users.entry(path).or_default().push(model.owner);
-            }
-        }
-    }
-    users
-}
-
-fn model_row(
-    scan: &Scan,
-    found: &FoundModel,
-    summary: &Summary,
-    rule: Rule,
-    reason: String,
-    going: &HashSet<OwnerId>,
-    users: &HashMap<String, Vec<OwnerId>>,
-) -> Candidate {
+fn model_row(scan: &Scan, found: &FoundModel, summary: &Summary, rule: Rule, reason: String) -> Candidate {
     let reclaim = scan.ledger.reclaim([found.owner]);
-    let mut items = Vec::new();
-    let mut seen = HashSet::new();
-    for file in &found.files {
-        if let Some(link) = &file.link {
-            items.push(item(found.place_of(file), &link.stat, Some(link.target.clone())));
-        }
-        let all_go = |path: &str| {
-            !scan.is_held_elsewhere(path)
-                && users.get(path).is_some_and(|users| users.iter().all(|user| going.contains(user)))
-        };
-        if let Some((path, link)) = found.blob_link_of(file)
-            && all_go(&path)
-            && seen.insert(path.clone())
-        {
-            items.push(item(path, &link.stat, Some(link.target)));
-        }
-        // A link that leads elsewhere in the store does not own what it leads to.
-        let owns = file.link.is_none() || file.blob.is_some();
-        if owns && all_go(&file.real) && seen.insert(file.real.clone()) {
-            items.push(item(file.real.clone(), &file.stat, None));
-        }
-    }
-    for (path, stat) in found.records.iter().chain(&found.listing) {
-        items.push(item(path.clone(), stat, None));
-    }
-    // Deepest first, so that each is empty when its turn comes.
-    let mut dirs: Vec<&(String, Stat)> = found.dirs.iter().collect();
-    dirs.sort_by(|a, b| b.0.len().cmp(&a.0.len()).then_with(|| b.0.cmp(&a.0)));
-    items.extend(dirs.into_iter().map(|(path, stat)| item(path.clone(), stat, None)));
     Candidate {
         model: Some(summary.model.clone()),
         path: None,
@@ -326,7 +290,7 @@ fn model_row(
         last_modified: found.last_modified(),
         pinned: summary.pinned,
         in_use: false,
-        items,
+        items: Vec::new(),
     }
 }
 
@@ -349,11 +313,7 @@ fn stray_row(scan: &Scan, stray: &Stray, rule: Rule) -> Candidate {
         last_modified: stray.last_modified(),
         pinned: false,
         in_use: false,
-        items: stray
-            .items
-            .iter()
-            .map(|one| item(one.path.clone(), &one.stat, one.link_target.clone()))
-            .collect(),
+        items: Vec::new(),
     }
 }
 
@@ -379,23 +339,6 @@ fn gone(summary: &Summary) -> Candidate {
     }
 }
 
-fn item(path: String, stat: &Stat, link_target: Option<String>) -> Item {
-    let kind = match stat.kind {
-        EntryKind::Dir => ItemKind::Dir,
-        EntryKind::Link => ItemKind::Link,
-        _ => ItemKind::File,
-    };
-    Item {
-        path,
-        kind,
-        device: stat.dev,
-        inode: stat.ino,
-        size: stat.size,
-        mtime_ns: stat.mtime_ns,
-        link_target,
-    }
-}
-
 fn state_of(scan: &Scan) -> String {
     let mut hasher = blake3::Hasher::new();
     let mut stat = |path: &str, stat: &Stat| {
@@ -411,8 +354,11 @@ fn state_of(scan: &Scan) -> String {
                 stat(&link.target, &link.stat);
             }
         }
-        for (path, of_dir) in &model.dirs {
+        for (path, of_dir) in model.dirs.iter().chain(&model.listing) {
             stat(path, of_dir);
+        }
+        for record in &model.records {
+            stat(&record.path, &record.stat);
         }
     }
     for item in scan.strays.iter().flat_map(|stray| &stray.items) {

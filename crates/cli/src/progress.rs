@@ -10,18 +10,15 @@ use mlxman_manifest::registry::SyncObserver;
 use crate::printer::Printer;
 
 static INTERRUPTED: AtomicBool = AtomicBool::new(false);
-/// Whether hashing is under way: what was hashed is worth an orderly end.
-static HASHING: AtomicBool = AtomicBool::new(false);
-/// Whether files are being written: that takes a moment, and cut short it leaves temporary files about.
-static WRITING: AtomicBool = AtomicBool::new(false);
+/// Whether the stores are being read, when nothing is lost by an end.
+static LOOKING: AtomicBool = AtomicBool::new(false);
 
-/// From now on Ctrl-C during hashing or writing asks for an orderly end, which keeps what was hashed; at any other time, and the
-/// second time, it ends the process at once. Files are written whole, so that leaves none half-written.
+/// From now on Ctrl-C asks for an orderly end, which keeps what was hashed and leaves no temporary file; while the
+/// stores are being read, and the second time, it ends the process at once.
 pub(crate) fn catch_interrupts() {
     // Where no handler can be set, Ctrl-C ends the process, as without one.
     let _ = ctrlc::set_handler(|| {
-        let busy = HASHING.load(Ordering::SeqCst) || WRITING.load(Ordering::SeqCst);
-        if INTERRUPTED.swap(true, Ordering::SeqCst) || !busy {
+        if INTERRUPTED.swap(true, Ordering::SeqCst) || LOOKING.load(Ordering::SeqCst) {
             #[expect(
                 clippy::exit,
                 reason = "what a signal without a handler does; 130 is what shells make of it"
@@ -50,8 +47,11 @@ impl<'a> Watcher<'a> {
 }
 
 impl SyncObserver for Watcher<'_> {
+    fn looking(&self, now: bool) {
+        LOOKING.store(now, Ordering::SeqCst);
+    }
+
     fn hashing(&self, done: u64, total: u64, file: &str) {
-        HASHING.store(done < total, Ordering::SeqCst);
         if !self.printer.shows_progress() || total == 0 {
             return;
         }
@@ -78,10 +78,6 @@ impl SyncObserver for Watcher<'_> {
 
     fn waiting(&self) {
         self.printer.status("another mlxman is writing the registry; waiting for it to finish");
-    }
-
-    fn writing(&self, now: bool) {
-        WRITING.store(now, Ordering::SeqCst);
     }
 
     fn interrupted(&self) -> bool {

@@ -55,7 +55,8 @@ pub struct CatalogEntry {
     pub description: String,
     /// Where it comes from.
     pub source: CatalogSource,
-    /// The format of its weights: `mlx`, `safetensors`, `gguf`, `pytorch`.
+    /// The format of its weights, a word of [`Format`](crate::Format): `mlx`, `transformers`, `diffusers`, `gguf`,
+    /// `pytorch`.
     pub format: String,
     /// How it is quantized, or the type of its weights; absent where that is not known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -119,6 +120,13 @@ impl CatalogEntry {
             })
         };
         self.required_files.iter().map(String::as_str).filter(|glob| !meets(glob)).collect()
+    }
+
+    /// Whether one of [`required_files`](Self::required_files) is about the weights of a pipeline's component, be it in
+    /// the component's directory or in a single file beside it: `{ae.safetensors,vae/*.safetensors}` is about `vae`.
+    pub(crate) fn names_component(&self, component: &str) -> bool {
+        let mut parts = self.required_files.iter().flat_map(|glob| glob.split(['{', ',', '}']));
+        parts.any(|part| part.strip_prefix(component).is_some_and(|rest| rest.starts_with('/')))
     }
 
     /// Reads one entry.

@@ -139,6 +139,10 @@ pub enum Format {
     Gguf,
     /// Pickled PyTorch files.
     Pytorch,
+    /// ONNX graphs.
+    Onnx,
+    /// Packages of Core ML.
+    Coreml,
     /// An adapter (LoRA, DoRA) without its base.
     Adapter,
     /// An Ollama tag.
@@ -157,6 +161,8 @@ impl Format {
             Format::Diffusers => "diffusers",
             Format::Gguf => "gguf",
             Format::Pytorch => "pytorch",
+            Format::Onnx => "onnx",
+            Format::Coreml => "coreml",
             Format::Adapter => "adapter",
             Format::Ollama => "ollama",
             Format::Unknown => "unknown",
@@ -168,7 +174,8 @@ impl Format {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct Architecture {
-    /// `model_type` of `config.json`, `general.architecture` of a GGUF file, or a diffusion pipeline's class.
+    /// `model_type` of `config.json`, `general.architecture` of a GGUF file, or the class of a diffusion pipeline or of
+    /// a part of one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub model_type: Option<String>,
     /// Layers.
@@ -215,6 +222,10 @@ pub struct Quantization {
     /// Whether only the repo's or file's name says so, and nothing inside proves it.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub from_name: bool,
+    /// The labels of all quantizations of the model that lie in its directory, where there are several: then `label` and
+    /// what holds for only one of them are absent.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub variants: Vec<String>,
     /// `mlx`, `gptq`, `awq`, `bitsandbytes`, `compressed-tensors`, `fp8`, `gguf`, or another name that the
     /// configuration gives. Absent where nothing is quantized.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -293,7 +304,7 @@ pub struct Adapter {
     /// Whether one is fused in, where that is known.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub currently_fused: Option<bool>,
-    /// Adapter directories found in the model's own directory.
+    /// Adapter directories found in the model's own directory; `.` for an adapter that lies beside the weights.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub found_inside: Vec<String>,
     /// Adapter directories found beside the model's own, made for this model or for the base that it names too: the

@@ -58,6 +58,9 @@ pub struct Summary {
     /// The quantization's label.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub quantization: Option<String>,
+    /// The labels of several quantizations in one directory; then there is no one label.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub quantization_variants: Vec<String>,
     /// Whether only a name says so.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub quantization_from_name: bool,
@@ -128,6 +131,7 @@ impl Summary {
             params: manifest.parameter_count,
             precision: manifest.precision.clone(),
             quantization: quantization.label.clone(),
+            quantization_variants: quantization.variants.clone(),
             quantization_from_name: quantization.from_name,
             quantization_method: quantization.method.clone(),
             adapter: adapter.kind,

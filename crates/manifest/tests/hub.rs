@@ -231,7 +231,7 @@ fn revisions_of_a_repo_are_told_apart() {
     assert_eq!(of("pull").refs, ["refs/pr/1"]);
     assert_eq!(of("branch").refs, ["exp/long-context"]);
     for name in ["first", "second", "third", "pull", "branch"] {
-        assert_eq!(of(name).detached(), name == "first", "{name}");
+        assert_eq!(of(name).detached(), Some(name == "first"), "{name}");
         assert_eq!(of(name).current, name == "third", "{name}");
     }
 }

@@ -24,6 +24,8 @@ pub enum EntryKind {
     Link,
     /// A socket, pipe or device.
     Other,
+    /// The system does not say: it is listed, and its stat fails.
+    Unknown,
 }
 
 /// What one stat says of an entry.
@@ -63,6 +65,21 @@ impl Stat {
             mtime_ns: ns(raw.st_mtime as i64, raw.st_mtime_nsec as i64),
             ctime_ns: ns(raw.st_ctime as i64, raw.st_ctime_nsec as i64),
             atime_ns: ns(raw.st_atime as i64, raw.st_atime_nsec as i64),
+        }
+    }
+
+    /// Of an entry whose stat fails.
+    fn unknown() -> Self {
+        Stat {
+            kind: EntryKind::Unknown,
+            dev: 0,
+            ino: 0,
+            nlink: 1,
+            size: 0,
+            allocated: 0,
+            mtime_ns: 0,
+            ctime_ns: 0,
+            atime_ns: 0,
         }
     }
 
@@ -155,10 +172,10 @@ impl DirHandle {
     }
 
     /// Calls `each` with every entry but `.` and `..`, in the order the system gives them. Entries that went away
-    /// meanwhile are left out.
+    /// meanwhile are left out; one whose stat fails is [`EntryKind::Unknown`], and hides no other.
     ///
     /// # Errors
-    /// When the directory cannot be read, or an entry cannot be stat'ed.
+    /// When the directory cannot be read.
     pub fn for_each(&self, mut each: impl FnMut(Entry)) -> io::Result<()> {
         // The first to read takes this descriptor's own position; whoever comes later begins at one of its own.
         let again;
@@ -175,7 +192,7 @@ impl DirHandle {
             match self.stat_of(name) {
                 Ok(stat) => each(Entry { raw_name: name.to_owned(), stat }),
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                Err(error) => return Err(error),
+                Err(_) => each(Entry { raw_name: name.to_owned(), stat: Stat::unknown() }),
             }
             Ok(())
         })

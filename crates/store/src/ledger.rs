@@ -17,6 +17,9 @@ pub(crate) enum Users {
     /// All owners in `from..to`: a single one, or all of a repo, for its directories and what goes with the last of
     /// them.
     Range(OwnerId, OwnerId),
+    /// Any one of these owners takes them along: a partial file in a model's directory goes by itself, or with the
+    /// model.
+    Any(Box<[OwnerId]>),
     /// Nothing that can be removed frees them: the store's own directories, what has names elsewhere too.
     Never,
 }
@@ -39,13 +42,15 @@ impl Users {
         match self {
             Users::Some(ids) => Some(ids.to_vec()),
             Users::Range(from, to) => Some((*from..*to).collect()),
+            // Only single names are booked so; one of several names is held to the stricter rule.
+            Users::Any(ids) => Some(ids.to_vec()),
             Users::Never => None,
         }
     }
 
     fn shift(&mut self, by: OwnerId) {
         match self {
-            Users::Some(ids) => ids.iter_mut().for_each(|id| *id += by),
+            Users::Some(ids) | Users::Any(ids) => ids.iter_mut().for_each(|id| *id += by),
             Users::Range(from, to) => {
                 *from += by;
                 *to += by;
@@ -58,6 +63,7 @@ impl Users {
         match self {
             Users::Some(ids) => !ids.is_empty() && ids.iter().all(|id| gone.contains(id)),
             Users::Range(from, to) => from < to && (*from..*to).all(|id| gone.contains(&id)),
+            Users::Any(ids) => ids.iter().any(|id| gone.contains(id)),
             Users::Never => false,
         }
     }
@@ -123,21 +129,27 @@ impl LedgerBuilder {
         self.owners
     }
 
+    /// Whether anything in it can never go.
+    pub(crate) fn holds_for_ever(&self) -> bool {
+        self.classes.contains_key(&Users::Never)
+            || self.named.values().any(|named| named.users.contains(&Users::Never))
+    }
+
     /// Adds one entry. `certain` is what of its allocation is certainly its own.
     pub(crate) fn add(&mut self, stat: &Stat, certain: u64, users: Users) {
         self.entries += 1;
         let bytes = Bytes { allocated: stat.allocated, certain: certain.min(stat.allocated) };
         if stat.nlink > 1 && stat.kind != EntryKind::Dir {
             let named = self.named.entry((stat.dev, stat.ino)).or_insert_with(|| {
-                self.apparent += stat.size;
-                self.allocated += stat.allocated;
+                self.apparent = self.apparent.saturating_add(stat.size);
+                self.allocated = self.allocated.saturating_add(stat.allocated);
                 Named { size: stat.size, nlink: stat.nlink, seen: 0, bytes, users: Vec::new() }
             });
             named.seen += 1;
             named.users.push(users);
         } else {
-            self.apparent += stat.size;
-            self.allocated += stat.allocated;
+            self.apparent = self.apparent.saturating_add(stat.size);
+            self.allocated = self.allocated.saturating_add(stat.allocated);
             add_class(&mut self.classes, users, bytes);
         }
     }
@@ -149,14 +161,14 @@ impl LedgerBuilder {
             users.shift(shift);
             add_class(&mut self.classes, users, bytes);
         }
-        self.apparent += other.apparent;
-        self.allocated += other.allocated;
+        self.apparent = self.apparent.saturating_add(other.apparent);
+        self.allocated = self.allocated.saturating_add(other.allocated);
         for (inode, mut named) in other.named {
             named.users.iter_mut().for_each(|users| users.shift(shift));
             match self.named.get_mut(&inode) {
                 Some(mine) => {
-                    self.allocated -= named.bytes.allocated;
-                    self.apparent -= named.size;
+                    self.allocated = self.allocated.saturating_sub(named.bytes.allocated);
+                    self.apparent = self.apparent.saturating_sub(named.size);
                     mine.seen += named.seen;
                     mine.users.append(&mut named.users);
                 }
@@ -195,7 +207,7 @@ impl LedgerBuilder {
         for (users, bytes) in self.classes {
             let index = ledger.list.len();
             match &users {
-                Users::Some(ids) => {
+                Users::Some(ids) | Users::Any(ids) => {
                     ids.iter().for_each(|id| ledger.by_owner.entry(*id).or_default().push(index));
                 }
                 Users::Range(from, to) => {
@@ -211,8 +223,8 @@ impl LedgerBuilder {
 
 fn add_class(classes: &mut HashMap<Users, Bytes>, users: Users, bytes: Bytes) {
     let sum = classes.entry(users).or_default();
-    sum.allocated += bytes.allocated;
-    sum.certain += bytes.certain;
+    sum.allocated = sum.allocated.saturating_add(bytes.allocated);
+    sum.certain = sum.certain.saturating_add(bytes.certain);
 }
 
 impl Ledger {
@@ -247,7 +259,7 @@ impl Ledger {
         for index in touched {
             let (users, bytes) = &self.list[index];
             if users.all_in(&gone) {
-                result.bytes += bytes.certain;
+                result.bytes = result.bytes.saturating_add(bytes.certain);
                 result.at_least |= bytes.certain < bytes.allocated;
             }
         }

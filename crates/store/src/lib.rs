@@ -14,6 +14,7 @@ mod filesystem;
 mod held;
 mod layout;
 mod ledger;
+mod open_files;
 mod problem;
 mod safe;
 mod scan;
@@ -25,10 +26,12 @@ pub use details::{Details, Listing, ListingFile, LocalDownload, LocalFile};
 pub use filesystem::Filesystem;
 pub use layout::{Layout, layout_of};
 pub use ledger::{Ledger, OwnerId, Reclaim};
+pub use open_files::OpenFiles;
 pub use problem::{Problem, ProblemKind, Severity};
 pub use safe::{is_safe_component, is_safe_relative};
 pub use scan::{
-    Blob, FileEntry, FoundModel, Link, RepoKind, RepoSnapshot, Scan, ScanError, Stray, StrayItem, Usage,
+    Blob, FileEntry, FoundModel, Group, Link, RepoKind, RepoSnapshot, Scan, ScanError, Stray, StrayItem,
+    Usage,
 };
 pub use spec::{ParseStoreError, Resolved, StoreKind, StoreSpec, resolve};
 pub use watch::{Late, Progress, watch};

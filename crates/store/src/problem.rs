@@ -102,6 +102,8 @@ problem_kinds! {
     MissingShard = "missing_shard", Warning;
     /// A tensor that the index promises in a shard that does not have it.
     MissingTensor = "missing_tensor", Error;
+    /// An index that does not say where the tensors lie; they are all here, and it is left from other weights.
+    StaleIndex = "stale_index", Info;
     /// There are no weights.
     NoWeights = "no_weights", Warning;
     /// A component that `model_index.json` names and that has no weights.

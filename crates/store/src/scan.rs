@@ -1,5 +1,6 @@
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::io;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use chrono::{DateTime, Utc};
@@ -41,12 +42,21 @@ pub struct RepoSnapshot {
     /// Whether this is the snapshot that a loader gets when it asks for the repo: the one `main` names, else the one
     /// another ref names, else the one whose directory was changed last.
     pub current: bool,
+    /// Whether all refs of the repo could be read. If not, one that cannot be read may name this snapshot.
+    pub refs_known: bool,
+    /// When a ref of the repo was last written, in nanoseconds since 1970.
+    pub refs_changed_ns: Option<i64>,
 }
 
 impl RepoSnapshot {
-    /// Whether no ref names it: it was fetched by its commit, or a newer revision took its ref.
-    pub fn detached(&self) -> bool {
-        self.refs.is_empty()
+    /// Whether no ref names it: it was fetched by its commit, or a newer revision took its ref. `None` where a ref
+    /// that cannot be read may name it.
+    pub fn detached(&self) -> Option<bool> {
+        match (self.refs.is_empty(), self.refs_known) {
+            (false, _) => Some(false),
+            (true, true) => Some(true),
+            (true, false) => None,
+        }
     }
 }
 
@@ -110,9 +120,15 @@ pub struct FoundModel {
     pub listing: Option<(String, Stat)>,
     /// The directory that `hf download --local-dir` keeps its own records in, relative to the store's root.
     pub download_records: Option<String>,
-    /// Files that belong to the model and are no part of it, such as those download records: relative to the store's
-    /// root, with their stats.
-    pub records: Vec<(String, Stat)>,
+    /// Entries that belong to the model and are no part of it: those download records, refs that name the snapshot,
+    /// links that lead nowhere.
+    pub records: Vec<StrayItem>,
+    /// Files of other models, relative to the store's root, that it uses through a link to their directory.
+    pub uses: Vec<String>,
+    /// Where links that leave the store lead, as absolute paths by their text: somebody else's files that it uses.
+    pub outside: Vec<PathBuf>,
+    /// Whether something lies in its directories that does not go with it, so that they stay.
+    pub keeps_dirs: bool,
     /// Whether it is a single file, which then has the same path in the store as in the model.
     pub is_file: bool,
 }
@@ -138,12 +154,12 @@ impl FoundModel {
 
     /// Apparent bytes of its files, each inode once.
     pub fn size_bytes(&self) -> u64 {
-        self.unique_files().map(|file| file.stat.size).sum()
+        self.unique_files().fold(0, |sum, file| sum.saturating_add(file.stat.size))
     }
 
     /// Allocated bytes of its files, each inode once.
     pub fn allocated_bytes(&self) -> u64 {
-        self.unique_files().map(|file| file.stat.allocated).sum()
+        self.unique_files().fold(0, |sum, file| sum.saturating_add(file.stat.allocated))
     }
 
     fn unique_files(&self) -> impl Iterator<Item = &FileEntry> {
@@ -188,14 +204,16 @@ pub struct Stray {
     pub repo_id: Option<String>,
     /// Its owner in the ledger, where removing it could free bytes.
     pub owner: Option<OwnerId>,
-    /// What it consists of.
+    /// What it consists of. A repo without a snapshot consists of its [`Scan::skeleton`].
     pub items: Vec<StrayItem>,
+    /// The shared blob that it links to, which goes with the last of its users.
+    pub payload: Option<StrayItem>,
 }
 
 impl Stray {
     /// Apparent bytes of its items.
     pub fn size_bytes(&self) -> u64 {
-        self.items.iter().map(|item| item.stat.size).sum()
+        self.items.iter().fold(0, |sum, item| sum.saturating_add(item.stat.size))
     }
 
     /// When its items were last written.
@@ -231,21 +249,73 @@ pub struct Scan {
     pub ledger: Ledger,
     root: DirHandle,
     held_elsewhere: HashSet<String>,
+    beside: HashMap<String, Vec<StrayItem>>,
+    groups: Vec<Group>,
+    strays_outside: Vec<PathBuf>,
+}
+
+/// A repo directory: what goes with the last of its owners.
+#[derive(Debug, Clone)]
+pub struct Group {
+    /// The directory, relative to the store's root.
+    pub dir: String,
+    /// Its owners: when all of them go, so do its directories, its refs and its lock files.
+    pub owners: Range<OwnerId>,
+}
+
+/// What a layout found, for [`Scan::new`].
+#[derive(Debug, Default)]
+pub(crate) struct FoundInStore {
+    pub(crate) models: Vec<FoundModel>,
+    pub(crate) strays: Vec<Stray>,
+    pub(crate) ledger: Ledger,
+    pub(crate) held_elsewhere: HashSet<String>,
+    /// By a shared blob's place: what lies beside it and goes with it.
+    pub(crate) beside: HashMap<String, Vec<StrayItem>>,
+    pub(crate) groups: Vec<Group>,
+    /// Where links that belong to no model lead out of the store.
+    pub(crate) outside: Vec<PathBuf>,
 }
 
 impl Scan {
     pub(crate) fn new(
         spec: StoreSpec,
         filesystem: Option<Filesystem>,
-        mut models: Vec<FoundModel>,
-        mut strays: Vec<Stray>,
-        ledger: Ledger,
         root: DirHandle,
-        held_elsewhere: HashSet<String>,
+        found: FoundInStore,
     ) -> Self {
+        let FoundInStore { mut models, mut strays, ledger, held_elsewhere, beside, groups, outside } = found;
         models.sort_unstable_by(|a, b| a.key.cmp(&b.key));
         strays.sort_by(|a, b| (&a.problem.path, a.problem.kind).cmp(&(&b.problem.path, b.problem.kind)));
-        Scan { spec, filesystem, models, strays, ledger, root, held_elsewhere }
+        let strays_outside = outside;
+        Scan {
+            spec,
+            filesystem,
+            models,
+            strays,
+            ledger,
+            root,
+            held_elsewhere,
+            beside,
+            groups,
+            strays_outside,
+        }
+    }
+
+    /// Repo directories that go when all that lies in them goes.
+    pub fn groups(&self) -> &[Group] {
+        &self.groups
+    }
+
+    /// What lies beside a shared blob, its `.refs` and `.lock`, and goes with it.
+    pub fn beside(&self, path: &str) -> &[StrayItem] {
+        self.beside.get(path).map_or(&[], Vec::as_slice)
+    }
+
+    /// Where links lead that leave the store, as absolute paths by their text: files of others that this store's
+    /// models use.
+    pub fn outside(&self) -> impl Iterator<Item = &Path> {
+        self.models.iter().flat_map(|model| &model.outside).chain(&self.strays_outside).map(PathBuf::as_path)
     }
 
     /// The open root, for reading below it without following links.

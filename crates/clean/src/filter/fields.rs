@@ -19,6 +19,8 @@ pub struct Facts<'a> {
     pub tags: &'a [String],
     /// The quantization's label, in any spelling that [`normalize_quantization`](super::normalize_quantization) knows.
     pub quantization: Option<&'a str>,
+    /// Labels of the quantizations that its directory holds side by side, where it holds several.
+    pub quantization_variants: &'a [String],
     /// How it was quantized: `affine`, `awq`, …
     pub quantization_method: Option<&'a str>,
     /// The type of the weights that are not quantized.

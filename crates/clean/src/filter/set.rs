@@ -95,7 +95,10 @@ impl FilterSet {
             && (!self.args.missing_only || !facts.present)
             && any(&self.models, |model| model.matches(facts))
             && any(&self.tags, |pattern| facts.tags.iter().any(|tag| pattern.matches(tag)))
-            && any(&self.quantization, |label| facts.quantization.is_some_and(|has| label.matches(has)))
+            && any(&self.quantization, |label| {
+                let variants = facts.quantization_variants.iter().map(String::as_str);
+                facts.quantization.into_iter().chain(variants).any(|has| label.matches(has))
+            })
             && any(&self.stores, |store| store.matches(facts.store))
             && self.exprs.iter().all(|expr| expr.matches(facts, now))
     }

@@ -1,13 +1,13 @@
 //! `mlxman list`: the models of the registry.
 
+use std::cell::Cell;
 use std::collections::BTreeSet;
 
 use anyhow::Result;
 use mlxman_manifest::Summary;
 use mlxman_manifest::registry::{Contents, Row, StoreProblem, unusable};
 use mlxman_store::{Severity, StoreSpec};
-use serde::Serialize;
-use serde_json::Value;
+use serde::{Serialize, Serializer};
 
 use crate::args::{List, Sort};
 use crate::context::Context;
@@ -19,7 +19,7 @@ use crate::table::{age, bytes, count, number, plural, reclaim, render, text};
 #[derive(Serialize)]
 struct Output<'a> {
     schema: &'static str,
-    models: Vec<Value>,
+    models: Documents<'a>,
     problems: Vec<&'a StoreProblem>,
     totals: Totals,
 }
@@ -57,16 +57,13 @@ pub(super) fn run(args: &List, context: &Context) -> Result<Verdict> {
         (row.summary.ailing && row.summary.present) || row.invalid.is_some() || row.away.is_some()
     }) || problems.iter().any(|problem| problem.problem.severity > Severity::Info);
     if context.printer.json {
-        let mut models = Vec::with_capacity(rows.len());
-        for row in &rows {
-            let (document, why) = document(context, row);
-            ailing |= why.is_some();
-            models.push(document);
-        }
+        let models = Documents { context, rows: &rows, lost: Cell::new(false) };
         let size_bytes =
             rows.iter().filter(|row| row.summary.present).map(|row| row.summary.size_bytes).sum();
         let totals = Totals { models: rows.len(), size_bytes, allocated_bytes: used };
-        context.printer.json(&Output { schema: "mlxman-list-1", models, problems, totals })?;
+        let output = Output { schema: "mlxman-list-1", models, problems, totals };
+        context.printer.json(&output)?;
+        ailing |= output.models.lost.get();
     } else {
         table(context, &contents, &rows, &problems, used)?;
     }
@@ -78,6 +75,25 @@ fn store_problems<'a>(
     contents: &'a Contents,
 ) -> impl Iterator<Item = &'a StoreProblem> {
     contents.stores.iter().filter(|(id, _)| is_chosen(context, id)).flat_map(|(_, record)| &record.problems)
+}
+
+/// The whole manifests, read one after the other while they are printed, so that a long list needs no more memory than
+/// a short one.
+struct Documents<'a> {
+    context: &'a Context,
+    rows: &'a [&'a Row],
+    /// Whether one could not be read that the index had as good: it was changed just now.
+    lost: Cell<bool>,
+}
+
+impl Serialize for Documents<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(self.rows.iter().map(|row| {
+            let (document, why) = document(self.context, row);
+            self.lost.set(self.lost.get() | why.is_some());
+            document
+        }))
+    }
 }
 
 /// Whether `--store` means this store.
@@ -190,7 +206,7 @@ fn name(summary: &Summary) -> String {
 
 /// The label; one that only a name says is in question.
 fn quantization(summary: &Summary) -> String {
-    let label = summary.quantization.clone().unwrap_or_default();
+    let label = summary.quantization.clone().unwrap_or_else(|| summary.quantization_variants.join(","));
     if summary.quantization_from_name { format!("{label}?") } else { label }
 }
 

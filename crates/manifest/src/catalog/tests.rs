@@ -75,6 +75,22 @@ fn entries_are_found_by_source_and_name() {
 }
 
 #[test]
+fn formats_are_words_of_the_record() {
+    for entry in Catalog::built_in().entries() {
+        let format: crate::Format = serde_json::from_value(json!(entry.format)).unwrap();
+        assert_eq!(format.word(), entry.format, "{}", entry.name);
+    }
+}
+
+#[test]
+fn required_files_name_components() {
+    let catalog = Catalog::built_in();
+    let flux = catalog.by_name("flux-schnell").unwrap();
+    assert!(["vae", "transformer", "text_encoder", "text_encoder_2"].iter().all(|c| flux.names_component(c)));
+    assert!(!flux.names_component("unet") && !flux.names_component("text"));
+}
+
+#[test]
 fn required_files_are_looked_for() {
     let catalog = Catalog::built_in();
     let flux = catalog.by_name("flux-schnell").unwrap();

@@ -2,27 +2,16 @@
 
 use serde_json::Value;
 
-use super::Subject;
+use super::tensors::GgufFile;
+use super::{Subject, gguf};
+use crate::formats::gguf::GgufValue;
 use crate::record::Architecture;
 
 impl Subject<'_> {
     pub(super) fn architecture(&mut self) -> Architecture {
         let mut architecture = Architecture::default();
-        if let Some(gguf) = self.tensors.gguf.first() {
-            let header = &gguf.header;
-            architecture.model_type = header.architecture().map(str::to_owned);
-            architecture.layers = header.arch_u64("block_count");
-            architecture.hidden_size = header.arch_u64("embedding_length");
-            architecture.attention_heads = header.arch_u64("attention.head_count");
-            architecture.key_value_heads = header.arch_u64("attention.head_count_kv");
-            architecture.context_length = header.arch_u64("context_length");
-            architecture.vocabulary_size = header.vocab_size();
-            architecture.experts = header.arch_u64("expert_count").filter(|n| *n > 0);
-            architecture.experts_per_token = header.arch_u64("expert_used_count").filter(|n| *n > 0);
-            let path = gguf.path.clone();
-            if architecture.model_type.is_some() {
-                self.says("architecture.model_type", &path, "general.architecture");
-            }
+        if !self.tensors.gguf.is_empty() {
+            self.read_gguf(&mut architecture);
         } else if let Some(index) = self.model_index.clone() {
             architecture.model_type = index.get("_class_name").and_then(Value::as_str).map(str::to_owned);
             if architecture.model_type.is_some() {
@@ -42,19 +31,56 @@ impl Subject<'_> {
         architecture
     }
 
-    fn read_config(&mut self, config: &Value, architecture: &mut Architecture) {
-        architecture.model_type = config.get("model_type").and_then(Value::as_str).map(str::to_owned);
-        if architecture.model_type.is_some() {
-            self.says("architecture.model_type", "config.json", "model_type");
+    /// What the model's own GGUF files say, and of several only what they agree on.
+    fn read_gguf(&mut self, architecture: &mut Architecture) {
+        let sets = gguf::models(&self.tensors);
+        let word = |set: &gguf::Set<'_>| set.head()?.header.architecture().map(str::to_owned);
+        architecture.model_type = gguf::agreed(&sets, word);
+        if architecture.model_type.is_none() {
+            return;
         }
-        // A vision or audio model keeps its language part's numbers one level down.
-        let inner = ["text_config", "llm_config", "language_config", "thinker_config"]
-            .iter()
-            .find_map(|key| config.get(key).filter(|inner| inner.is_object()));
+        let take = |key: &str| {
+            gguf::agreed(&sets, |set| set.head()?.header.arch_u64(key)).filter(|number| *number > 0)
+        };
+        architecture.layers = take("block_count");
+        architecture.hidden_size = take("embedding_length");
+        architecture.attention_heads = take("attention.head_count");
+        architecture.key_value_heads = take("attention.head_count_kv");
+        architecture.context_length = take("context_length");
+        architecture.vocabulary_size = gguf::agreed(&sets, |set| set.head()?.header.vocab_size());
+        architecture.experts = take("expert_count");
+        architecture.experts_per_token = take("expert_used_count");
+        let path = sets.first().and_then(|set| set.head()).map(|file| file.path.clone()).unwrap_or_default();
+        drop(sets);
+        self.says("architecture.model_type", &path, "general.architecture");
+    }
+
+    fn read_config(&mut self, config: &Value, architecture: &mut Architecture) {
+        // A component of a pipeline, alone, has a class and no type.
+        for key in ["model_type", "_class_name"] {
+            if let Some(word) = config.get(key).and_then(Value::as_str) {
+                architecture.model_type = Some(word.to_owned());
+                self.says("architecture.model_type", "config.json", key);
+                break;
+            }
+        }
+        // A vision or audio model keeps its language part's numbers one or two levels down.
+        let part = |of: &'_ Value| {
+            let keys = ["text_config", "llm_config", "language_config", "thinker_config"];
+            keys.into_iter().find(|key| of.get(*key).is_some_and(Value::is_object))
+        };
+        let mut path = String::new();
+        let mut inner = None;
+        let mut at = config;
+        while let Some(key) = part(at).filter(|_| path.matches('.').count() < 2) {
+            at = &at[key];
+            path = format!("{path}{key}.");
+            inner = Some(at);
+        }
         let mut take = |field: &str, keys: &[&str]| -> Option<u64> {
             let (at, key, value) = keys.iter().find_map(|key| {
                 let plain = config.get(key).and_then(Value::as_u64).map(|value| ("", *key, value));
-                plain.or_else(|| inner?.get(key)?.as_u64().map(|value| ("inner ", *key, value)))
+                plain.or_else(|| inner?.get(key)?.as_u64().map(|value| (path.as_str(), *key, value)))
             })?;
             self.says(&format!("architecture.{field}"), "config.json", format!("{at}{key}"));
             Some(value)
@@ -110,54 +136,59 @@ impl Subject<'_> {
             architecture.modality = Some(modality.to_owned());
             return self.says("architecture.modality", "README.md", "pipeline_tag");
         }
-        if let Some(class) = self.config.as_ref().and_then(first_class) {
-            let modality = by_class(&class);
-            if let Some(modality) = modality {
-                architecture.modality = Some(modality.to_owned());
-                return self.says("architecture.modality", "config.json", "architectures");
-            }
-        }
-        let has = |key: &str| self.config.as_ref().is_some_and(|config| config.get(key).is_some());
-        let pipeline = self.model_index.is_some() || !architecture.components.is_empty();
-        let found = if pipeline {
-            let class = architecture.model_type.as_deref().unwrap_or_default();
-            let modality = if class.contains("Video") || class.contains("I2V") {
-                "video"
-            } else if class.contains("Audio") {
-                "audio"
-            } else {
-                "image"
-            };
-            Some((modality, "model_index.json", "_class_name"))
-        } else if has("vision_config") {
-            Some(("vision-language", "config.json", "vision_config"))
+        // What sentence-transformers saves beside a model makes vectors of what the model gives.
+        let pooled = || self.model.files.iter().find(|file| file.path.starts_with("1_Pooling/"));
+        let sentences = if self.has("modules.json") {
+            Some("modules.json")
         } else {
-            match architecture.model_type.as_deref() {
-                Some("encodec" | "musicgen" | "musicgen_melody" | "audioldm2" | "dac" | "mimi") => {
-                    Some(("audio", "config.json", "model_type"))
-                }
-                Some("whisper" | "wav2vec2" | "bark" | "speecht5" | "vits" | "kokoro") => {
-                    Some(("speech", "config.json", "model_type"))
-                }
-                Some("bert" | "roberta" | "xlm-roberta" | "mpnet" | "nomic_bert" | "modernbert") => {
-                    Some(("embedding", "config.json", "model_type"))
-                }
-                Some("vit" | "dinov2" | "siglip" | "swin" | "convnext") => {
-                    Some(("vision", "config.json", "model_type"))
-                }
-                Some(_) if has("vocab_size") && has("num_hidden_layers") => {
-                    Some(("text", "config.json", "vocab_size"))
-                }
-                _ if !self.tensors.gguf.is_empty() && architecture.vocabulary_size.is_some() => {
-                    Some(("text", "GGUF header", "tokenizer.ggml.tokens"))
-                }
-                _ => None,
-            }
+            pooled().map(|file| file.path.as_str())
         };
+        if let Some(file) = sentences.map(str::to_owned) {
+            architecture.modality = Some("embedding".to_owned());
+            return self.says("architecture.modality", &file, "sentence-transformers' modules");
+        }
+        let found = if self.model_index.is_some() {
+            let class = architecture.model_type.as_deref().unwrap_or_default();
+            by_pipeline(class).map(|modality| (modality, "model_index.json".to_owned(), "_class_name"))
+        } else if let Some((file, _)) = self.tensors.metadata("mflux_version") {
+            // mflux makes pictures and nothing else.
+            Some(("image", file, "__metadata__.mflux_version"))
+        } else if !architecture.components.is_empty() {
+            None
+        } else if let Some(config) = &self.config {
+            by_config(config, architecture.model_type.as_deref())
+                .map(|(modality, key)| (modality, "config.json".to_owned(), key))
+        } else {
+            None
+        };
+        let found = found.or_else(|| self.gguf_modality(architecture));
         if let Some((modality, file, key)) = found {
             architecture.modality = Some(modality.to_owned());
-            self.says("architecture.modality", file, key);
+            self.says("architecture.modality", &file, key);
         }
+    }
+}
+
+impl Subject<'_> {
+    fn gguf_modality(&self, architecture: &Architecture) -> Option<(&'static str, String, &'static str)> {
+        let sets = gguf::sets(&self.tensors);
+        let model = sets.iter().find(|set| set.role == gguf::Role::Model)?.head()?;
+        let word = architecture.model_type.as_deref()?;
+        let told = |modality, file: &GgufFile, key| Some((modality, file.path.clone(), key));
+        if model.header.arch_u64("pooling_type").is_some_and(|kind| kind > 0) {
+            return told("embedding", model, "pooling_type");
+        }
+        let projector = sets.iter().find(|set| set.role == gguf::Role::Projector).and_then(|set| set.head());
+        let Some(projector) = projector else {
+            let speaks = architecture.vocabulary_size.is_some()
+                && !word.contains("bert")
+                && !word.ends_with("encoder");
+            return if speaks { told("text", model, "tokenizer.ggml.tokens") } else { None };
+        };
+        let has = |key: &str| projector.header.metadata.get(key).map(|value| *value == GgufValue::Bool(true));
+        // Old converters knew pictures alone, and said nothing.
+        let sees = has("clip.has_vision_encoder").unwrap_or(has("clip.has_audio_encoder") != Some(true));
+        if sees { told("vision-language", projector, "general.architecture") } else { None }
     }
 }
 
@@ -165,17 +196,111 @@ fn first_class(config: &Value) -> Option<String> {
     config.get("architectures")?.as_array()?.first()?.as_str().map(str::to_owned)
 }
 
-fn by_class(class: &str) -> Option<&'static str> {
+/// What a configuration says of what goes in and out, and by which key.
+fn by_config(config: &Value, model_type: Option<&str>) -> Option<(&'static str, &'static str)> {
+    let class = first_class(config);
+    let class = class.as_deref().unwrap_or_default();
+    let has = |key: &str| match config.get(key) {
+        Some(Value::String(text)) => !text.is_empty(),
+        Some(value) => !value.is_null(),
+        None => false,
+    };
     if class.contains("Whisper") || class.ends_with("ForCTC") || class.contains("SpeechSeq2Seq") {
-        Some("speech")
-    } else if class.ends_with("ForCausalLM") {
-        Some("text")
+        return Some(("speech", "architectures"));
+    }
+    // Before the class: many that read pictures are called `…ForCausalLM` like those that read text alone.
+    let any = |words: &[&str]| words.iter().any(|word| class.contains(word));
+    let speaks = class.is_empty()
+        || has("llm_config")
+        || any(&["ForCausalLM", "ForConditionalGeneration", "Vision2Seq", "VLChat", "MiniCPMV"]);
+    for key in ["vision_config", "img_processor", "mm_vision_tower"] {
+        if has(key) {
+            // What does not speak, such as a CLIP, is neither.
+            return speaks.then_some(("vision-language", key));
+        }
+    }
+    if speaks && any(&["VL", "Llava", "Vision"]) {
+        return Some(("vision-language", "architectures"));
+    }
+    // What hears and answers in text has no word of its own.
+    if has("audio_config") || has("audio_processor") || any(&["Omni", "MMFor", "Multimodal"]) {
+        return None;
+    }
+    if class.ends_with("ForCausalLM") || class.ends_with("ForMaskedLM") {
+        return Some(("text", "architectures"));
     } else if class.contains("Musicgen") || class.contains("Encodec") {
-        Some("audio")
+        return Some(("audio", "architectures"));
     } else if class.contains("ImageClassification") {
-        Some("vision")
-    } else if class.contains("VL") && class.ends_with("ForConditionalGeneration") {
-        Some("vision-language")
+        return Some(("vision", "architectures"));
+    }
+    match model_type? {
+        "encodec" | "musicgen" | "musicgen_melody" | "audioldm2" | "dac" | "mimi" => {
+            Some(("audio", "model_type"))
+        }
+        "whisper" | "wav2vec2" | "bark" | "speecht5" | "vits" | "kokoro" => Some(("speech", "model_type")),
+        // They give vectors, of which any task can be made.
+        "bert" | "roberta" | "xlm-roberta" | "mpnet" | "nomic_bert" | "modernbert" => None,
+        "vit" | "dinov2" | "siglip" | "swin" | "convnext" => Some(("vision", "model_type")),
+        _ if has("vocab_size") && has("num_hidden_layers") => Some(("text", "vocab_size")),
+        _ => None,
+    }
+}
+
+/// What a pipeline of diffusers makes, by its class.
+fn by_pipeline(class: &str) -> Option<&'static str> {
+    let any = |words: &[&str]| words.iter().any(|word| class.contains(word));
+    if class.contains("TextToImage") || class.contains("Text2Image") {
+        Some("image")
+    } else if any(&[
+        "Video",
+        "I2V",
+        "T2V",
+        "V2V",
+        "Wan",
+        "LTX",
+        "Mochi",
+        "Allegro",
+        "AnimateDiff",
+        "SkyReels",
+        "Latte",
+        "VACE",
+        "Cosmos",
+        "EasyAnimate",
+        "ConsisID",
+    ]) {
+        Some("video")
+    } else if any(&["Audio", "Music", "DanceDiffusion", "Spectrogram"]) {
+        Some("audio")
+    } else if any(&[
+        "StableDiffusion",
+        "StableCascade",
+        "Flux",
+        "Image",
+        "Img2Img",
+        "Inpaint",
+        "Kandinsky",
+        "PixArt",
+        "Sana",
+        "HunyuanDiT",
+        "AuraFlow",
+        "Lumina",
+        "Chroma",
+        "HiDream",
+        "Kolors",
+        "CogView",
+        "OmniGen",
+        "Bria",
+        "Amused",
+        "Wuerstchen",
+        "LatentConsistency",
+        "UnCLIP",
+        "DDPM",
+        "DDIM",
+        "LDM",
+        "IFPipeline",
+        "ControlNet",
+    ]) {
+        Some("image")
     } else {
         None
     }

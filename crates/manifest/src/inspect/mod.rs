@@ -4,9 +4,11 @@
 
 mod adapter;
 mod architecture;
+mod gguf;
 mod health;
 mod quantization;
 mod tensors;
+mod weights;
 mod widths;
 
 use std::collections::BTreeMap;
@@ -18,6 +20,7 @@ use crate::formats::front_matter::FrontMatter;
 use crate::formats::json::{JsonError, read_json};
 use crate::record::{Adapter, Architecture, Evidence, FileRecord, Format, Health, Quantization, Source};
 use tensors::Tensors;
+use weights::Proof;
 
 pub(crate) use health::status_of;
 
@@ -200,7 +203,7 @@ impl Subject<'_> {
             source.repo_kind = Some(repo.kind);
             source.revision = Some(repo.revision.clone());
             source.refs = repo.refs.clone();
-            source.detached = Some(repo.detached());
+            source.detached = repo.detached();
             source.current = Some(repo.current);
             let key = self.model.key.clone();
             self.says("source.repo_id", &key, "the cache's directory name");
@@ -258,66 +261,116 @@ impl Subject<'_> {
     fn format_and_why(&self) -> (Format, Option<(String, String)>) {
         let why = |file: &str, key: &str| Some((file.to_owned(), key.to_owned()));
         let weights = &self.tensors;
-        let of_base = weights.files.iter().any(|file| !file.is_adapter);
-        if !of_base && (self.has("adapter_config.json") || weights.files.iter().any(|file| file.is_adapter)) {
-            let file = weights.files.first().map_or("adapter_config.json", |file| file.path.as_str());
-            return (Format::Adapter, why(file, "nothing but adapter tensors"));
+        if let Some(file) = self.only_adapters() {
+            return (Format::Adapter, why(&file, "nothing but adapter tensors"));
         }
+        let by_mlx = || {
+            let said = weights
+                .files
+                .iter()
+                .filter(|file| !file.is_adapter)
+                .find(|file| file.header.metadata.get("format").is_some_and(|format| format == "mlx"));
+            said.map(|file| (file.path.clone(), "__metadata__.format".to_owned()))
+        };
         if self.model_index.is_some() || weights.is_pipeline() {
-            let file = if self.model_index.is_some() { "model_index.json" } else { "" };
-            let mlx = weights.metadata("mflux_version").is_some();
-            return match (mlx, weights.quantized_as_mlx()) {
-                (false, None) => (Format::Diffusers, why(file, "a directory a component")),
-                (true, _) => (
-                    Format::Mlx,
-                    weights.metadata("mflux_version").map(|(f, _)| (f, "__metadata__.mflux_version".into())),
-                ),
-                (_, Some(tensor)) => (Format::Mlx, Some((tensor.0, tensor.1))),
+            let mflux =
+                || weights.metadata("mflux_version").map(|(f, _)| (f, "__metadata__.mflux_version".into()));
+            if let Some(mlx) = mflux().or_else(|| weights.quantized_as_mlx()).or_else(by_mlx) {
+                return (Format::Mlx, Some(mlx));
+            }
+            let file = match (&self.model_index, weights.files.first()) {
+                (None, Some(file)) => file.path.as_str(),
+                _ => "model_index.json",
             };
+            return (Format::Diffusers, why(file, "a directory a component"));
         }
         if let Some(gguf) = weights.gguf.first() {
-            return (Format::Gguf, why(&gguf.path, "its first four bytes"));
+            let model = gguf::models(weights).first().and_then(gguf::Set::head);
+            return (Format::Gguf, why(&model.unwrap_or(gguf).path, "its first four bytes"));
         }
-        if let Some((file, value)) = weights.metadata("format") {
-            match value.as_str() {
-                "mlx" => return (Format::Mlx, why(&file, "__metadata__.format")),
-                "pt" if weights.quantized_as_mlx().is_none() => {
-                    return (Format::Transformers, why(&file, "__metadata__.format"));
-                }
-                _ => {}
-            }
+        if let Some(mlx) = by_mlx().or_else(|| weights.quantized_as_mlx()) {
+            return (Format::Mlx, Some(mlx));
         }
-        if let Some((file, tensor)) = weights.quantized_as_mlx() {
-            return (Format::Mlx, Some((file, tensor)));
-        }
-        if let Some(file) = self.model.files.iter().find(|file| file.path.ends_with(".npz")) {
+        let config = |key: &str| self.config.as_ref().and_then(|config| config.get(key));
+        let npz = self.model.files.iter().find(|file| file.path.ends_with(".npz"));
+        if let Some(file) = npz.filter(|_| weights.files.is_empty()) {
             return (Format::Mlx, why(&file.path, "its name: MLX arrays"));
         }
-        if self.config.as_ref().is_some_and(|config| {
-            config
-                .get("quantization")
-                .is_some_and(|q| q.get("bits").is_some() && q.get("quant_method").is_none())
-        }) {
+        if config("quantization").is_some_and(|q| q.get("bits").is_some() && q.get("quant_method").is_none())
+        {
             return (Format::Mlx, why("config.json", "quantization"));
         }
-        if let Some(file) = weights.files.first() {
+        if config("_class_name").is_some_and(Value::is_string) {
+            return (Format::Diffusers, why("config.json", "_class_name"));
+        }
+        let own = weights.files.iter().find(|file| !file.is_adapter);
+        if let Some(file) = own {
             if self.front.library_name.as_deref() == Some("mlx") {
                 return (Format::Mlx, why("README.md", "library_name"));
             }
-            return if self.config.is_some() {
-                (Format::Transformers, why(&file.path, "safetensors beside config.json"))
-            } else {
-                (Format::Unknown, None)
+            let key = ["model_type", "architectures"].into_iter().find(|key| config(key).is_some());
+            // A single file for the authors' own code says so, whatever else lies there.
+            let single = file.header.metadata.keys().any(|key| key.starts_with("modelspec."));
+            return match (file.header.metadata.get("format").map(String::as_str), key) {
+                _ if single => (Format::Unknown, None),
+                (Some("pt"), Some(_)) => (Format::Transformers, why(&file.path, "__metadata__.format")),
+                // Without a word of the writer's: transformers loads files of this name alone.
+                (_, Some(key)) if file.path.starts_with("model") => {
+                    (Format::Transformers, why("config.json", key))
+                }
+                _ => (Format::Unknown, None),
             };
         }
-        let pickled = |file: &&FileEntry| {
-            [".bin", ".pt", ".pth", ".ckpt"].iter().any(|ending| file.path.ends_with(ending))
-                && !file.path.ends_with("training_args.bin")
-        };
-        if let Some(file) = self.model.files.iter().find(pickled) {
-            return (Format::Pytorch, why(&file.path, "its name"));
+        match weights::proof(self) {
+            Some((Proof::Pickle, file)) => (Format::Pytorch, why(&file, "its first four bytes")),
+            Some((Proof::Onnx, file)) => (Format::Onnx, why(&file, "its first four bytes")),
+            Some((Proof::CoreMl, file)) => (Format::Coreml, why(&file, "a package of Core ML")),
+            None => (Format::Unknown, None),
         }
-        (Format::Unknown, None)
+    }
+
+    /// The file that proves it, where an adapter is all that lies there.
+    fn only_adapters(&self) -> Option<String> {
+        let weights = &self.tensors;
+        let sets = gguf::sets(weights);
+        if weights.files.iter().any(|file| !file.is_adapter)
+            || sets.iter().any(|set| matches!(set.role, gguf::Role::Model | gguf::Role::Projector))
+        {
+            return None;
+        }
+        if let Some(file) = weights.files.first() {
+            return Some(file.path.clone());
+        }
+        if let Some(set) = sets.iter().find(|set| set.role == gguf::Role::Adapter) {
+            return set.head().map(|file| file.path.clone());
+        }
+        // Pickles are not read: a model's own are known by the names that transformers and diffusers give them.
+        let of_model = |file: &FileEntry| {
+            let name = file.path.rsplit('/').next().unwrap_or(&file.path);
+            weights::is_weight_file(name)
+                && [
+                    "pytorch_model",
+                    "model",
+                    "diffusion_pytorch_model",
+                    "consolidated",
+                    "tf_model",
+                    "flax_model",
+                ]
+                .iter()
+                .any(|word| name.starts_with(word))
+        };
+        let named = self
+            .model
+            .files
+            .iter()
+            .find(|file| tensors::is_adapter_name(&file.path) && weights::is_weight_file(&file.path));
+        let alone = !self.model.files.iter().any(of_model);
+        match named {
+            _ if !alone => None,
+            _ if self.has("adapter_config.json") => Some("adapter_config.json".to_owned()),
+            Some(file) if self.config.is_none() && self.model_index.is_none() => Some(file.path.clone()),
+            _ => None,
+        }
     }
 }
 

@@ -1,8 +1,11 @@
 //! The headers of a model's weight files.
 
-use mlxman_store::{ProblemKind, Progress};
+use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Subject, chain};
+use mlxman_store::{ProblemKind, Progress};
+use serde_json::Value;
+
+use super::{Subject, chain, weights};
 use crate::formats::LengthVerdict;
 use crate::formats::gguf::{GgufError, GgufHeader};
 use crate::formats::safetensors::{Flaw, HeaderError, SafetensorsHeader, TensorInfo};
@@ -31,25 +34,50 @@ pub(super) struct GgufFile {
     pub(super) header: GgufHeader,
 }
 
+/// A file that tells in which shard each tensor lies.
+#[derive(Debug)]
+pub(super) struct Index {
+    pub(super) path: String,
+    /// The tensors that it places in each shard.
+    pub(super) shards: BTreeMap<String, Vec<String>>,
+}
+
+impl Index {
+    /// The directory that it and its shards lie in, with a `/` behind it; empty for the model's own.
+    pub(super) fn dir(&self) -> &str {
+        self.path.rfind('/').map_or("", |at| &self.path[..=at])
+    }
+}
+
 /// The headers of all weight files that could be read.
 #[derive(Debug, Default)]
 pub(super) struct Tensors {
     pub(super) files: Vec<WeightFile>,
     pub(super) gguf: Vec<GgufFile>,
+    pub(super) indexes: Vec<Index>,
     /// Weight files that are there, readable or not.
     pub(super) seen: Vec<String>,
 }
 
 /// Directories in a model that hold other things than the model: exports for other runtimes, training leftovers.
-const ASIDE: [&str; 8] =
+pub(super) const ASIDE: [&str; 8] =
     ["original", "onnx", "openvino", "coreml", "checkpoint", "checkpoints", "runs", "adapters"];
 
 pub(super) fn read(subject: &mut Subject<'_>, progress: &Progress) -> Tensors {
-    let mut tensors = Tensors::default();
+    let mut tensors = Tensors { indexes: read_indexes(subject), ..Tensors::default() };
+    let indexed: BTreeSet<String> = tensors
+        .indexes
+        .iter()
+        .filter(|index| !is_adapter_name(&index.path))
+        .flat_map(|index| index.shards.keys().map(move |shard| format!("{}{shard}", index.dir())))
+        .collect();
     for file in &subject.model.files {
         let lower = file.path.to_ascii_lowercase();
+        let is_leftover = weights::is_leftover(&lower);
         if lower.ends_with(".safetensors") {
-            tensors.seen.push(file.path.clone());
+            if !is_leftover {
+                tensors.seen.push(file.path.clone());
+            }
             let read = subject
                 .scan
                 .open(file)
@@ -58,7 +86,10 @@ pub(super) fn read(subject: &mut Subject<'_>, progress: &Progress) -> Tensors {
             match read {
                 Ok(header) => {
                     check(subject, &file.path, &header, file.stat.size);
-                    let is_adapter = is_adapter(&file.path, &header);
+                    if is_leftover {
+                        continue;
+                    }
+                    let is_adapter = is_adapter(&file.path, &header, indexed.contains(&file.path));
                     tensors.files.push(WeightFile { path: file.path.clone(), header, is_adapter });
                 }
                 Err(error) => {
@@ -140,27 +171,122 @@ fn length(subject: &mut Subject<'_>, path: &str, verdict: LengthVerdict) {
     }
 }
 
-/// Names that PEFT, mlx_lm, kohya and diffusers give to an adapter's tensors.
-fn is_adapter_tensor(name: &str) -> bool {
-    ["lora_a", "lora_b", "lora_A", "lora_B", "lora_up", "lora_down", "lora_magnitude", "hada_w", "lokr_w"]
-        .iter()
-        .any(|part| name.contains(part))
+/// The index files, for safetensors and for pickles; what is wrong with one becomes a problem.
+fn read_indexes(subject: &mut Subject<'_>) -> Vec<Index> {
+    let is_index =
+        |path: &str| path.ends_with(".safetensors.index.json") || path.ends_with(".bin.index.json");
+    let files = subject.model.files.iter();
+    let paths: Vec<String> =
+        files.filter(|file| is_index(&file.path)).map(|file| file.path.clone()).collect();
+    let mut indexes = Vec::new();
+    for path in paths {
+        let Some(document) = subject.json(&path) else { continue };
+        let Some(map) = document.get("weight_map").and_then(Value::as_object) else {
+            let message = "it has no weight_map, so the shards could not be checked";
+            subject.problem(ProblemKind::ConfigInvalid, Some(&path), message);
+            continue;
+        };
+        let mut shards: BTreeMap<String, Vec<String>> = BTreeMap::new();
+        for (tensor, shard) in map {
+            shards.entry(shard.as_str().unwrap_or_default().to_owned()).or_default().push(tensor.clone());
+        }
+        indexes.push(Index { path, shards });
+    }
+    indexes
 }
 
-fn is_adapter(path: &str, header: &SafetensorsHeader) -> bool {
+/// `model`, 1 and 4 of `model-00001-of-00004`.
+pub(super) fn shard_of(stem: &str) -> Option<(&str, u64, u64)> {
+    let digits = |text: &str| text.len() >= 2 && text.bytes().all(|byte| byte.is_ascii_digit());
+    let (rest, count) = stem.rsplit_once("-of-")?;
+    let (name, number) = rest.rsplit_once('-')?;
+    if !digits(count) || !digits(number) {
+        return None;
+    }
+    Some((name, number.parse().ok()?, count.parse().ok()?))
+}
+
+/// Names that PEFT, mlx_lm, kohya and diffusers give to an adapter's tensors.
+pub(super) fn is_adapter_tensor(name: &str) -> bool {
+    const PARTS: [&str; 15] = [
+        "lora_a",
+        "lora_b",
+        "lora_A",
+        "lora_B",
+        "lora_embedding_",
+        "lora_up",
+        "lora_down",
+        "lora_mid",
+        "lora.up.",
+        "lora.down.",
+        "lora_linear_layer.",
+        "lora_magnitude",
+        "dora_scale",
+        "hada_w",
+        "lokr_w",
+    ];
+    PARTS.iter().any(|part| name.contains(part))
+}
+
+/// Names that mlx_lm, PEFT and diffusers give to an adapter's file.
+pub(super) fn is_adapter_name(path: &str) -> bool {
     let file = path.rsplit('/').next().unwrap_or(path);
-    if header.metadata.contains_key("ss_network_module") {
+    file.starts_with("adapters.")
+        || file.starts_with("adapter_model.")
+        || file.starts_with("adapter_model-")
+        || file.starts_with("pytorch_lora_weights")
+        || file.ends_with("_adapters.safetensors")
+        || file.ends_with("_adapters.npz")
+}
+
+fn is_adapter(path: &str, header: &SafetensorsHeader, indexed: bool) -> bool {
+    if header.metadata.contains_key("ss_network_module") || is_adapter_name(path) {
         return true;
     }
-    let named = file.starts_with("adapters.")
-        || file.starts_with("adapter_model.")
-        || file.ends_with("_adapters.safetensors");
-    let some = header.tensors.iter().any(|tensor| is_adapter_tensor(&tensor.name));
+    // A model may be saved with its adapters beside each matrix: those are the model's own.
+    let file = path.rsplit('/').next().unwrap_or(path);
+    let stem = file.strip_suffix(".safetensors").unwrap_or(file);
+    let models = stem == "model" || shard_of(stem).is_some_and(|(name, ..)| name == "model");
+    let based = |tensor: &TensorInfo| tensor.name.contains(".base_layer.");
+    if indexed || models || header.tensors.iter().any(based) {
+        return false;
+    }
+    let count = header.tensors.iter().filter(|tensor| is_adapter_tensor(&tensor.name)).count();
     // An adapter's training can unfreeze whole layers too, so not every tensor needs to be one of a pair.
-    named
-        || (some
-            && header.tensors.iter().filter(|t| is_adapter_tensor(&t.name)).count() * 2
-                >= header.tensors.len())
+    count > 0 && count * 2 >= header.tensors.len()
+}
+
+/// What a single file in a pipeline's own directory is in place of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Single {
+    /// Every component: a checkpoint as the authors' own code reads it.
+    Whole,
+    /// The transformer or UNet.
+    Denoiser,
+    /// The autoencoder.
+    Vae,
+}
+
+impl WeightFile {
+    /// What the file is in place of, in a pipeline's own directory.
+    pub(super) fn single(&self) -> Option<Single> {
+        if !self.component().is_empty() || self.is_adapter {
+            return None;
+        }
+        let has = |starts: &[&str]| {
+            self.header.tensors.iter().any(|tensor| starts.iter().any(|start| tensor.name.starts_with(start)))
+        };
+        if has(&["first_stage_model.", "cond_stage_model.", "conditioner."]) {
+            return Some(Single::Whole);
+        }
+        let lower = self.path.to_ascii_lowercase();
+        let stem = lower.strip_suffix(".safetensors").unwrap_or(&lower);
+        if stem == "ae" || stem.split(['-', '_', '.']).any(|word| word == "vae") {
+            return Some(Single::Vae);
+        }
+        (stem.starts_with("flux1-") || has(&["model.diffusion_model.", "double_blocks."]))
+            .then_some(Single::Denoiser)
+    }
 }
 
 impl Tensors {
@@ -189,13 +315,20 @@ impl Tensors {
             let variant = |file: &&&WeightFile| file.path.contains(".fp16.") || file.path.contains(".bf16.");
             let parts: Vec<&WeightFile> = files.iter().filter(|file| !in_root(file)).copied().collect();
             let plain: Vec<&WeightFile> = parts.iter().filter(|file| !variant(file)).copied().collect();
-            return if !plain.is_empty() {
+            let mut own = if !plain.is_empty() {
                 plain
             } else if !parts.is_empty() {
                 parts
             } else {
-                files
+                return files;
             };
+            // Without such a directory, the single file is all that there is of the component.
+            let has = |names: &[&str]| own.iter().any(|file| names.contains(&file.component()));
+            let (denoiser, vae) = (has(&["transformer", "unet"]), has(&["vae"]));
+            let single = |kind| files.iter().find(move |file| file.single() == Some(kind)).copied();
+            own.extend(single(Single::Denoiser).filter(|_| !denoiser));
+            own.extend(single(Single::Vae).filter(|_| !vae));
+            return own;
         }
         // mlx_lm and transformers load `model*.safetensors`; a `consolidated.safetensors` beside it is the same again.
         let named: Vec<&WeightFile> =

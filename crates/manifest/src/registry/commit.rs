@@ -63,7 +63,6 @@ impl Registry {
             nothing_new && !stale && same_records(&records, known_records) && !models().any(used_since);
         let writes = !options.dry_run && !up_to_date;
         let _lock = if writes { Some(self.lock(&|| observer.waiting())?) } else { None };
-        let _writing = writes.then(|| Writing::begin(observer));
         let touched: Vec<PathBuf> = models()
             .filter_map(|model| match &model.state {
                 State::Fresh(fresh) => Some(self.file_for(fresh, folders)),
@@ -236,22 +235,6 @@ impl Registry {
         let failed = |source| RegistryError::Io { doing: "write the index", path: path.clone(), source };
         let bytes = serde_json::to_vec(&index).map_err(|error| failed(error.into()))?;
         super::whole_file::write(&path, &bytes).map_err(failed)
-    }
-}
-
-/// Tells the observer that files are being written, for as long as it lives.
-struct Writing<'a>(&'a dyn SyncObserver);
-
-impl<'a> Writing<'a> {
-    fn begin(observer: &'a dyn SyncObserver) -> Self {
-        observer.writing(true);
-        Writing(observer)
-    }
-}
-
-impl Drop for Writing<'_> {
-    fn drop(&mut self) {
-        self.0.writing(false);
     }
 }
 

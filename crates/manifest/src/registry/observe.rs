@@ -243,7 +243,8 @@ fn fingerprint(scan: &Scan, model: &FoundModel, catalog_digest: &str) -> String 
             .into_iter()
             .for_each(&mut number);
     }
-    for (_, stat) in model.listing.iter().chain(&model.records) {
+    let records = model.records.iter().map(|record| &record.stat);
+    for stat in model.listing.iter().map(|(_, stat)| stat).chain(records) {
         [stat.ino, stat.size, stat.mtime_ns as u64].into_iter().for_each(&mut number);
     }
     let reclaim = scan.ledger.reclaim([model.owner]);
@@ -292,6 +293,13 @@ pub(super) fn assemble(
         evidence.entry("tags".to_owned()).or_insert_with(|| Evidence::new("catalog", key));
         let paths: Vec<&str> = observation.files.iter().map(|file| file.path.as_str()).collect();
         let missing = entry.missing_files(&paths);
+        // Where the catalog knows another file that stands for a component, it is there.
+        if missing.is_empty() {
+            health.problems.retain(|problem| {
+                problem.kind != ProblemKind::MissingComponent
+                    || !problem.path.as_deref().is_some_and(|component| entry.names_component(component))
+            });
+        }
         let known = [ProblemKind::EmptySnapshot, ProblemKind::NoWeights];
         if let Some(first) = missing.first()
             && !health.problems.iter().any(|problem| known.contains(&problem.kind))

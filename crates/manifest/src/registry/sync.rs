@@ -69,14 +69,14 @@ impl SyncOptions {
 
 /// What a sync tells while it works; all of it may come from other threads.
 pub trait SyncObserver: Sync {
+    /// The stores are being read, or no longer: as long as they are, nothing would be lost if the process ended.
+    fn looking(&self, _now: bool) {}
     /// Bytes hashed so far, of how many, and the file at hand.
     fn hashing(&self, _done: u64, _total: u64, _file: &str) {}
     /// A model is being compared with its base.
     fn comparing(&self, _model: &str, _base: &str) {}
     /// Somebody else holds the registry's lock.
     fn waiting(&self) {}
-    /// Files are being written from now on, or no longer: a good time to end, or a bad one.
-    fn writing(&self, _now: bool) {}
     /// Whether to stop: what is done by then is kept.
     fn interrupted(&self) -> bool {
         false
@@ -224,7 +224,10 @@ impl Registry {
         for field in options.overrides.keys() {
             merge::check_override(field).map_err(|source| RegistryError::Override { source })?;
         }
-        let mut looked = self.look_at(specs, catalog, options)?;
+        observer.looking(true);
+        let looked = self.look_at(specs, catalog, options);
+        observer.looking(false);
+        let mut looked = looked?;
         let mut first = None;
         if !options.dry_run && !options.fast && self.has_to_hash(&looked.observed) {
             // Hashing takes long, and a file that is cut meanwhile ends the process: what is known already is written.
@@ -559,9 +562,7 @@ impl Registry {
         outcome.unreadable = hashed.failed;
         // Under the lock, so that no other process sweeps the file away that is being written.
         let lock = self.lock(&|| observer.waiting()).ok();
-        observer.writing(true);
         outcome.save_error = outcome.hashes.save(&path).err();
-        observer.writing(false);
         drop(lock);
         if !outcome.interrupted {
             outcome.comparisons = super::across::compare_with_base(observed, &outcome.hashes, observer);

@@ -31,6 +31,7 @@ fn with_flux<T>(check: impl FnOnce(Facts<'_>) -> T) -> T {
         refs: &refs,
         tags: &tags,
         quantization: Some("4bit"),
+        quantization_variants: &[],
         quantization_method: Some("affine"),
         precision: Some("bf16"),
         format: Some("mlx"),

@@ -165,3 +165,15 @@ fn what_was_given_survives_json_and_is_told_in_words() {
         ["model is *flux* or phi", "its files are missing", "size>5GB", "pinned=false"]
     );
 }
+
+#[test]
+fn a_directory_of_several_quantizations_has_each_of_them() {
+    let variants = ["Q4_K_M".to_owned(), "Q8_0".to_owned()];
+    let facts = Facts { model: "m", quantization_variants: &variants, ..Facts::default() };
+    let set = |label: &str| {
+        FilterSet::parse(&FilterArgs { quantization: vec![label.to_owned()], ..FilterArgs::default() })
+            .unwrap()
+    };
+    assert!(set("q4_k_m").matches(&facts, Utc::now()) && set("Q8_0").matches(&facts, Utc::now()));
+    assert!(!set("4bit").matches(&facts, Utc::now()));
+}

@@ -14,21 +14,26 @@
 //! blobs/<2 hex>/<xet hash>{,.refs,.lock}
 //! ```
 
+mod loose;
 mod refs;
 mod repo;
 mod shared;
+mod skeleton;
 mod snapshot;
 
 use std::collections::{HashMap, HashSet};
-use std::ffi::CStr;
+use std::ops::Range;
+use std::path::PathBuf;
 
 use rayon::prelude::*;
 
-use super::Layout;
+use super::{Counted, Layout, by_text, count_all};
 use crate::access::{DirHandle, Entry, EntryKind};
+use crate::held::{self, Held};
 use crate::ledger::{LedgerBuilder, OwnerId, Users};
 use crate::problem::{Problem, ProblemKind};
-use crate::scan::{FoundModel, RepoKind, Scan, ScanError, Stray, StrayItem};
+use crate::safe::resolve;
+use crate::scan::{FoundInStore, FoundModel, Group, RepoKind, Scan, ScanError, Stray};
 use crate::spec::{StoreKind, StoreSpec};
 use crate::watch::Progress;
 
@@ -39,11 +44,44 @@ struct Around<'a> {
     root: &'a DirHandle,
     root_path: &'a str,
     shared: &'a shared::SharedBlobs,
-    locks: Option<&'a DirHandle>,
+    locks: &'a Locks,
+    root_id: Option<(u64, u64)>,
     asks_extents: bool,
     progress: &'a Progress,
     /// Blobs that links of other repos lead to, relative to the store's root.
     wanted: &'a HashSet<String>,
+}
+
+/// The directory of lock files.
+enum Locks {
+    Absent,
+    Unreadable,
+    Dir(DirHandle),
+}
+
+impl Around<'_> {
+    /// Where a link in directory `base` leads, relative to the store's root, if it stays in the store. An absolute
+    /// link may name the root in another way: through a link above it, or another mount.
+    fn resolve(&self, base: &str, target: &str) -> Option<String> {
+        if let Some(inside) = resolve(self.root_path, base, target) {
+            return Some(inside);
+        }
+        if !target.starts_with('/') || target.split('/').any(|part| part == "..") {
+            return None;
+        }
+        let root_id = self.root_id?;
+        target.match_indices('/').skip(1).find_map(|(at, _)| {
+            use std::os::unix::fs::MetadataExt as _;
+            let meta = fs_err::metadata(&target[..at]).ok()?;
+            let rest = target[at + 1..].trim_matches('/');
+            ((meta.dev(), meta.ino()) == root_id && crate::is_safe_relative(rest)).then(|| rest.to_owned())
+        })
+    }
+
+    /// The absolute path that a link names, by its text alone.
+    fn by_text(&self, base: &str, target: &str) -> PathBuf {
+        by_text(self.root_path, base, target)
+    }
 }
 
 /// What one repo's walk found. Owner ids are the repo's own, from 0.
@@ -57,6 +95,8 @@ struct RepoScan {
     foreign: Vec<String>,
     /// Blobs with users that nobody can name.
     held: Vec<String>,
+    /// Whether its directories go with the last of its owners.
+    goes_whole: bool,
 }
 
 /// A repo's blob that links into the shared blob store, and one owner that must go before that link goes.
@@ -86,7 +126,11 @@ impl Layout for Hub {
         let asks_extents = filesystem.as_ref().is_some_and(|filesystem| filesystem.shares_blocks);
 
         let shared = shared::SharedBlobs::read(&root, &entries, asks_extents, &mut strays, &mut book);
-        let locks = root.open_dir(c".locks").ok();
+        let locks = match root.open_dir(c".locks") {
+            Ok(dir) => Locks::Dir(dir),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Locks::Absent,
+            Err(_) => Locks::Unreadable,
+        };
         let root_path = spec.root().to_string_lossy();
         let none = HashSet::new();
         let around = Around {
@@ -94,7 +138,8 @@ impl Layout for Hub {
             root: &root,
             root_path: &root_path,
             shared: &shared,
-            locks: locks.as_ref(),
+            locks: &locks,
+            root_id: root.stat().ok().map(|stat| (stat.dev, stat.ino)),
             asks_extents,
             progress,
         };
@@ -120,6 +165,7 @@ impl Layout for Hub {
         let mut held_elsewhere: HashSet<String> = HashSet::new();
         let mut shared_uses: Vec<SharedUse> = Vec::new();
         let mut repo_owners = HashMap::new();
+        let mut groups = Vec::new();
         for (entry, mut repo) in repos.iter().zip(scanned) {
             let owners = repo.book.owners();
             let shift = book.merge(repo.book);
@@ -132,9 +178,22 @@ impl Layout for Hub {
             held_elsewhere.extend(repo.held);
             models.append(&mut repo.models);
             strays.append(&mut repo.strays);
-            repo_owners.insert(entry.raw_name.clone(), (shift, shift + owners));
+            let range = shift..shift + owners;
+            if repo.goes_whole {
+                groups.push(Group { dir: entry.lossy_name(), owners: range.clone() });
+            }
+            repo_owners.insert(entry.raw_name.clone(), repo.goes_whole.then_some(range));
         }
-        held_elsewhere.extend(shared.settle(&root, &shared_uses, &wanted, &mut book, &mut strays));
+        let mut beside = HashMap::new();
+        held_elsewhere.extend(shared.settle(
+            &root,
+            &shared_uses,
+            &wanted,
+            &mut book,
+            &mut strays,
+            &mut beside,
+        ));
+        let mut outside = Vec::new();
         for entry in others {
             match entry.name() {
                 Some(".locks") => read_locks(&root, entry, &repo_owners, &mut book, &mut strays),
@@ -142,13 +201,27 @@ impl Layout for Hub {
                 Some("blobs") if shared.is_there() => {}
                 _ => {
                     if let Some(problem) = unsafe_repo(entry) {
-                        strays.push(Stray { problem, repo_id: None, owner: None, items: Vec::new() });
+                        strays.push(Stray {
+                            problem,
+                            repo_id: None,
+                            owner: None,
+                            items: Vec::new(),
+                            payload: None,
+                        });
                     }
-                    count_all(&root, entry, &Users::Never, &mut book, &mut Vec::new());
+                    if entry.stat.kind == EntryKind::Link
+                        && let Ok(target) = root.read_link(&entry.raw_name)
+                    {
+                        outside.push(by_text(&root_path, "", &target));
+                    }
+                    let mut found = Counted { strays: &mut strays, items: None };
+                    count_all(&root, entry, &entry.lossy_name(), &Users::Never, &mut book, &mut found);
                 }
             }
         }
-        Ok(Scan::new(spec.clone(), filesystem, models, strays, book.finish(), root, held_elsewhere))
+        let ledger = book.finish();
+        let found = FoundInStore { models, strays, ledger, held_elsewhere, beside, groups, outside };
+        Ok(Scan::new(spec.clone(), filesystem, root, found))
     }
 }
 
@@ -203,69 +276,48 @@ fn unsafe_repo(entry: &Entry) -> Option<Problem> {
     })
 }
 
-/// Counts an entry and everything below it, links not followed. `items` gets every entry, deepest first.
-fn count_all(
-    dir: &DirHandle,
-    entry: &Entry,
-    users: &Users,
-    book: &mut LedgerBuilder,
-    items: &mut Vec<StrayItem>,
-) {
-    count_below(dir, &entry.raw_name, &entry.lossy_name(), &entry.stat, users, book, items, 0);
-}
-
-#[expect(clippy::too_many_arguments, reason = "a private recursion carrying its state")]
-fn count_below(
-    dir: &DirHandle,
-    name: &CStr,
-    path: &str,
-    stat: &crate::access::Stat,
-    users: &Users,
-    book: &mut LedgerBuilder,
-    items: &mut Vec<StrayItem>,
-    depth: u32,
-) {
-    book.add(stat, stat.allocated, users.clone());
-    if stat.kind == EntryKind::Dir
-        && depth < 64
-        && let Ok(below) = dir.open_dir(name)
-        && let Ok(entries) = below.list()
-    {
-        for entry in entries {
-            let path = format!("{path}/{}", entry.lossy_name());
-            count_below(&below, &entry.raw_name, &path, &entry.stat, users, book, items, depth + 1);
-        }
-    }
-    let link_target = (stat.kind == EntryKind::Link).then(|| dir.read_link(name).ok()).flatten();
-    items.push(StrayItem { path: path.to_owned(), stat: *stat, link_target });
-}
-
 /// Counts `.locks`. A repo's lock files go with the last of the repo; those whose repo is gone are a row.
 fn read_locks(
     root: &DirHandle,
     entry: &Entry,
-    repos: &HashMap<std::ffi::CString, (OwnerId, OwnerId)>,
+    repos: &HashMap<std::ffi::CString, Option<Range<OwnerId>>>,
     book: &mut LedgerBuilder,
     strays: &mut Vec<Stray>,
 ) {
     book.add(&entry.stat, entry.stat.allocated, Users::Never);
-    let Ok(locks) = root.open_dir(&entry.raw_name) else { return };
-    let Ok(entries) = locks.list() else { return };
+    let (entries, locks) = match root.open_dir(&entry.raw_name).and_then(|locks| Ok((locks.list()?, locks))) {
+        Ok(read) => read,
+        Err(error) => {
+            let message = format!("this directory cannot be read: {error}; locks in it are taken to be held");
+            let problem = Problem::new(ProblemKind::Unreadable, Some(".locks"), message);
+            return strays.push(Stray {
+                problem,
+                repo_id: None,
+                owner: None,
+                items: Vec::new(),
+                payload: None,
+            });
+        }
+    };
     for entry in entries {
-        if let Some(&(from, to)) = repos.get(&entry.raw_name) {
-            count_all(&locks, &entry, &Users::Range(from, to), book, &mut Vec::new());
+        let path = format!(".locks/{}", entry.lossy_name());
+        if let Some(range) = repos.get(&entry.raw_name) {
+            let users = match range {
+                Some(range) => Users::Range(range.start, range.end),
+                None => Users::Never,
+            };
+            let mut found = Counted { strays, items: None };
+            count_all(&locks, &entry, &path, &users, book, &mut found);
             continue;
         }
-        let path = format!(".locks/{}", entry.lossy_name());
-        let held = locks.open_dir(&entry.raw_name).ok().is_some_and(|dir| {
-            dir.list().is_ok_and(|files| files.iter().any(|file| crate::held::is_held(&dir, &file.raw_name)))
-        });
-        let removable = entry.stat.kind == EntryKind::Dir && entry.name().is_some() && !held;
-        let owner = removable.then(|| book.owner());
+        let free = entry.stat.kind == EntryKind::Dir
+            && entry.name().is_some()
+            && locks.open_dir(&entry.raw_name).is_ok_and(|dir| held::any_in(&dir) == Held::No);
+        let owner = free.then(|| book.owner());
         let mut items = Vec::new();
-        count_all(&locks, &entry, &owner.map_or(Users::Never, Users::one), book, &mut items);
-        items.iter_mut().for_each(|item| item.path = format!(".locks/{}", item.path));
-        if removable {
+        let mut found = Counted { strays, items: Some(&mut items) };
+        count_all(&locks, &entry, &path, &owner.map_or(Users::Never, Users::one), book, &mut found);
+        if free {
             strays.push(Stray {
                 problem: Problem::new(
                     ProblemKind::StaleLocks,
@@ -275,6 +327,7 @@ fn read_locks(
                 repo_id: repo_words(&entry).map(|(_, id)| id),
                 owner,
                 items,
+                payload: None,
             });
         }
     }

@@ -2,9 +2,9 @@
 
 use std::io::Read;
 
+use super::super::is_desktop_noise;
 use crate::access::{DirHandle, EntryKind, Stat};
 use crate::details::is_hex;
-use crate::ledger::{LedgerBuilder, Users};
 use crate::problem::{Problem, ProblemKind};
 
 /// A ref longer than this is none.
@@ -20,31 +20,68 @@ pub(super) struct Ref {
     pub(super) problem: Option<Problem>,
 }
 
-/// Reads all refs below `dir`. `dirs` gets the stats of the directories walked.
-pub(super) fn read(
-    dir: &DirHandle,
-    prefix: &str,
-    refs: &mut Vec<Ref>,
-    dirs: &mut Vec<Stat>,
-    book: &mut LedgerBuilder,
-    depth: u32,
-) {
-    let Ok(entries) = dir.list() else { return };
-    for entry in entries {
-        let Some(name) = entry.name() else {
-            super::count_all(dir, &entry, &Users::Never, book, &mut Vec::new());
-            continue;
+/// All refs of a repo.
+#[derive(Default)]
+pub(super) struct Refs {
+    pub(super) list: Vec<Ref>,
+    /// Their directories and what else lies there, for the ledger.
+    pub(super) dirs: Vec<Stat>,
+    /// What could not be read: a ref there may name any snapshot. Paths are relative to the repo.
+    pub(super) unread: Vec<Problem>,
+}
+
+impl Refs {
+    /// Whether every ref could be read.
+    pub(super) fn all_known(&self) -> bool {
+        self.unread.is_empty() && self.list.iter().all(|one| one.commit.is_some())
+    }
+
+    /// When a ref was last written.
+    pub(super) fn changed_ns(&self) -> Option<i64> {
+        self.list.iter().map(|one| one.stat.mtime_ns).max()
+    }
+
+    /// Reads all refs below `dir`.
+    pub(super) fn read(&mut self, dir: &DirHandle, prefix: &str, depth: u32) {
+        let unread = |path: &str, why: String| {
+            let path = format!("refs/{}", path.trim_end_matches('/'));
+            Problem::new(
+                ProblemKind::Unreadable,
+                Some(&path),
+                format!("{why}; a ref in it may name any snapshot"),
+            )
         };
-        let name = format!("{prefix}{name}");
-        match entry.stat.kind {
-            EntryKind::Dir if depth < 8 => {
-                dirs.push(entry.stat);
-                if let Ok(below) = dir.open_dir(&entry.raw_name) {
-                    read(&below, &format!("{name}/"), refs, dirs, book, depth + 1);
-                }
+        let entries = match dir.list() {
+            Ok(entries) => entries,
+            Err(error) => {
+                return self.unread.push(unread(prefix, format!("this directory cannot be read: {error}")));
             }
-            EntryKind::Dir => super::count_all(dir, &entry, &Users::Never, book, &mut Vec::new()),
-            _ => refs.push(read_one(dir, &entry, name)),
+        };
+        for entry in entries {
+            let lossy = format!("{prefix}{}", entry.lossy_name());
+            let Some(name) = entry.name() else {
+                self.dirs.push(entry.stat);
+                self.unread.push(unread(&lossy, "its name is not UTF-8".to_owned()));
+                continue;
+            };
+            match entry.stat.kind {
+                EntryKind::File if is_desktop_noise(name) => self.dirs.push(entry.stat),
+                EntryKind::Dir if depth < 8 => {
+                    self.dirs.push(entry.stat);
+                    match dir.open_dir(&entry.raw_name) {
+                        Ok(below) => self.read(&below, &format!("{lossy}/"), depth + 1),
+                        Err(error) => {
+                            self.unread
+                                .push(unread(&lossy, format!("this directory cannot be read: {error}")));
+                        }
+                    }
+                }
+                EntryKind::Dir => {
+                    self.dirs.push(entry.stat);
+                    self.unread.push(unread(&lossy, "it is nested too deep".to_owned()));
+                }
+                _ => self.list.push(read_one(dir, &entry, lossy)),
+            }
         }
     }
 }

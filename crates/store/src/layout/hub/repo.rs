@@ -1,16 +1,16 @@
 //! One repo of a hub cache.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::ffi::CString;
 
-use super::super::certain_of;
+use super::super::{Counted, certain_of, count_all, is_desktop_noise};
+use super::loose::{Loose, is_partial};
 use super::snapshot::{Blobs, Found, Place, RepoBlob, Walk, flattened, flattened_problem};
-use super::{Around, RepoScan, SharedUse, count_all, refs, repo_words};
+use super::{Around, RepoScan, SharedUse, refs, repo_words};
 use crate::access::{DirHandle, Entry, EntryKind, Stat};
 use crate::details::is_hex;
 use crate::ledger::{OwnerId, Users};
 use crate::problem::{Problem, ProblemKind};
-use crate::safe::resolve;
 use crate::scan::{FoundModel, RepoKind, RepoSnapshot, Stray, StrayItem};
 
 /// Walks the repo at `entry`.
@@ -18,7 +18,7 @@ pub(super) fn scan(around: &Around<'_>, entry: &Entry) -> RepoScan {
     let Some((kind, id)) = repo_words(entry) else { return RepoScan::default() };
     let top = entry.lossy_name();
     let mut scan = RepoScan::default();
-    let dir = match around.root.open_dir(&entry.raw_name).and_then(|dir| Ok((dir.list()?, dir))) {
+    let (entries, dir) = match around.root.open_dir(&entry.raw_name).and_then(|dir| Ok((dir.list()?, dir))) {
         Ok(read) => read,
         Err(error) => {
             scan.book.add(&entry.stat, entry.stat.allocated, Users::Never);
@@ -26,17 +26,14 @@ pub(super) fn scan(around: &Around<'_>, entry: &Entry) -> RepoScan {
             return scan;
         }
     };
-    let (entries, dir) = dir;
     around.progress.step(entries.len() as u64);
     let mut repo = Repo { around, top: &top, id: &id, dir: &dir, structure: vec![entry.stat], scan };
-    let part = |name: &str| {
-        entries.iter().find(|entry| entry.name() == Some(name) && entry.stat.kind == EntryKind::Dir)
-    };
+    let parts = repo.parts(&entries);
 
-    let (blobs, mut loose) = repo.blobs(part("blobs"));
-    let refs = repo.refs(part("refs"));
-    let mut trees = repo.trees(part("trees"));
-    let mut found = repo.snapshots(part("snapshots"), &blobs);
+    let (blobs, mut loose) = repo.blobs(parts.blobs);
+    let refs = repo.refs(parts.refs);
+    let mut trees = repo.trees(parts.trees);
+    let mut found = repo.snapshots(parts.snapshots, &blobs);
 
     let current = current_of(&found, &refs);
     // Which blob which snapshot uses.
@@ -45,23 +42,32 @@ pub(super) fn scan(around: &Around<'_>, entry: &Entry) -> RepoScan {
     for (index, (commit, stat, snapshot)) in found.drain(..).enumerate() {
         let owner = repo.scan.book.owner();
         owner_of.insert(commit.clone(), owner);
-        let Found { mut files, mut dirs, mut problems, own, uses, flattened, mut foreign } = snapshot;
+        let Found { mut files, mut dirs, mut problems, mut rest, uses, flattened, mut foreign, outside } =
+            snapshot;
         repo.scan.foreign.append(&mut foreign);
         problems.extend(flattened_problem(&flattened));
-        for stat in own.iter().chain(dirs.iter().map(|(_, stat)| stat)) {
+        let key = format!("{top}/snapshots/{commit}");
+        dirs.insert(0, (key.clone(), stat));
+        let own = dirs.iter().map(|(_, stat)| stat).chain(rest.iter().map(|item| &item.stat));
+        for stat in own {
             repo.scan.book.add(stat, stat.allocated, Users::one(owner));
+        }
+        for file in &files {
+            match &file.link {
+                Some(link) => repo.scan.book.add(&link.stat, link.stat.allocated, Users::one(owner)),
+                None => repo.scan.book.add(&file.stat, file.certain, Users::one(owner)),
+            }
         }
         for index in uses {
             repo.shared_use(&blobs, index, Some(owner));
             users.push((index, owner));
         }
-        let key = format!("{top}/snapshots/{commit}");
-        dirs.insert(0, (key.clone(), stat));
-        repo.scan.book.add(&stat, stat.allocated, Users::one(owner));
         let mut names = Vec::new();
-        for one in refs.iter().filter(|one| one.commit.as_deref() == Some(&commit)) {
+        for one in refs.list.iter().filter(|one| one.commit.as_deref() == Some(&commit)) {
             names.push(one.name.clone());
             problems.extend(one.problem.clone());
+            let path = format!("{top}/refs/{}", one.name);
+            rest.push(StrayItem { path, stat: one.stat, link_target: None });
         }
         if files.is_empty() && !problems.iter().any(|problem| problem.path.is_some()) {
             problems.push(Problem::new(
@@ -83,12 +89,17 @@ pub(super) fn scan(around: &Around<'_>, entry: &Entry) -> RepoScan {
                 revision: commit,
                 refs: names,
                 current: current == Some(index),
+                refs_known: refs.all_known(),
+                refs_changed_ns: refs.changed_ns(),
             }),
             files,
             dirs,
             problems,
             download_records: None,
-            records: Vec::new(),
+            records: rest,
+            uses: Vec::new(),
+            outside,
+            keeps_dirs: false,
             is_file: false,
         });
     }
@@ -100,24 +111,37 @@ pub(super) fn scan(around: &Around<'_>, entry: &Entry) -> RepoScan {
     // Listings of revisions that are gone go with the repo.
     repo.structure.extend(trees.into_values());
     repo.book_refs(&refs, &owner_of);
-    repo.book_blobs(&blobs, users, &mut loose);
-    repo.partials(&blobs, loose);
+    let all_seen = parts.understood && repo.all_users_seen();
+    repo.book_blobs(&blobs, users, &mut loose, all_seen);
+    repo.settle_loose(&blobs, loose, all_seen);
     if repo.scan.models.is_empty() {
-        repo.without_snapshot(entry);
+        repo.without_snapshot(all_seen);
     }
-    // What is neither: `.no_exist`, and whatever else somebody put there.
-    let known: HashSet<&str> = ["blobs", "refs", "trees", "snapshots"].into();
-    let everyone = Users::Range(0, repo.scan.book.owners());
-    for other in &entries {
-        if !(other.stat.kind == EntryKind::Dir && other.name().is_some_and(|name| known.contains(name))) {
-            let users = if other.name() == Some(".no_exist") { &everyone } else { &Users::Never };
-            count_all(&dir, other, users, &mut repo.scan.book, &mut Vec::new());
-        }
-    }
+    // A repo in which anything stays keeps its directories.
+    let (from, to) = (0, repo.scan.book.owners());
+    let goes = from < to && !repo.scan.book.holds_for_ever();
+    let users = if goes { Users::Range(from, to) } else { Users::Never };
     for stat in std::mem::take(&mut repo.structure) {
-        repo.scan.book.add(&stat, stat.allocated, everyone.clone());
+        repo.scan.book.add(&stat, stat.allocated, users.clone());
     }
+    if let Some(absent) = parts.absent {
+        let mut found = Counted { strays: &mut repo.scan.strays, items: None };
+        count_all(&dir, absent, &format!("{top}/.no_exist"), &users, &mut repo.scan.book, &mut found);
+    }
+    repo.scan.goes_whole = goes;
     repo.scan
+}
+
+/// A repo's parts, as far as they are the directories that they should be.
+struct Parts<'a> {
+    blobs: Option<&'a Entry>,
+    refs: Option<&'a Entry>,
+    trees: Option<&'a Entry>,
+    snapshots: Option<&'a Entry>,
+    /// `.no_exist`: the files that the repo is known not to have.
+    absent: Option<&'a Entry>,
+    /// Whether there is nothing else, so that nobody unknown can use the repo's blobs.
+    understood: bool,
 }
 
 fn unreadable(path: &str, repo_id: &str, error: &std::io::Error) -> Stray {
@@ -130,27 +154,73 @@ fn unreadable(path: &str, repo_id: &str, error: &std::io::Error) -> Stray {
         repo_id: Some(repo_id.to_owned()),
         owner: None,
         items: Vec::new(),
+        payload: None,
     }
 }
 
-/// A blob that no link was yet seen to use, or a partial file.
-struct Loose {
-    name: String,
-    raw: CString,
-    stat: Stat,
-}
-
-struct Repo<'a> {
-    around: &'a Around<'a>,
-    top: &'a str,
-    id: &'a str,
-    dir: &'a DirHandle,
+/// A repo being walked.
+pub(super) struct Repo<'a> {
+    pub(super) around: &'a Around<'a>,
+    /// Its directory, relative to the store's root.
+    pub(super) top: &'a str,
+    pub(super) id: &'a str,
+    pub(super) dir: &'a DirHandle,
     /// Directories and small files that go with the last of the repo.
     structure: Vec<Stat>,
-    scan: RepoScan,
+    pub(super) scan: RepoScan,
 }
 
 impl Repo<'_> {
+    /// Sorts the repo's entries. What should be a directory and is none, and what no program puts there, means that
+    /// the repo is not understood: then nothing in it is free by itself.
+    fn parts<'e>(&mut self, entries: &'e [Entry]) -> Parts<'e> {
+        let mut parts =
+            Parts { blobs: None, refs: None, trees: None, snapshots: None, absent: None, understood: true };
+        for entry in entries {
+            let is_dir = entry.stat.kind == EntryKind::Dir;
+            match entry.name() {
+                Some("blobs") if is_dir => parts.blobs = Some(entry),
+                Some("refs") if is_dir => parts.refs = Some(entry),
+                Some("trees") if is_dir => parts.trees = Some(entry),
+                Some("snapshots") if is_dir => parts.snapshots = Some(entry),
+                Some(".no_exist") if is_dir => parts.absent = Some(entry),
+                Some(name) if is_desktop_noise(name) && entry.stat.kind == EntryKind::File => {
+                    self.structure.push(entry.stat);
+                }
+                name => {
+                    parts.understood = false;
+                    let path = format!("{}/{}", self.top, entry.lossy_name());
+                    if matches!(name, Some("blobs" | "refs" | "snapshots")) {
+                        self.stray(
+                            ProblemKind::LinkNotFollowed,
+                            &path,
+                            "this should be a directory and is none; it was not followed, and nothing of the repo \
+                             is a candidate by itself",
+                        );
+                    }
+                    self.count(self.dir, entry, &path);
+                }
+            }
+        }
+        parts
+    }
+
+    fn stray(&mut self, kind: ProblemKind, path: &str, message: &str) {
+        self.scan.strays.push(Stray {
+            problem: Problem::new(kind, Some(path), message),
+            repo_id: Some(self.id.to_owned()),
+            owner: None,
+            items: Vec::new(),
+            payload: None,
+        });
+    }
+
+    /// Counts what stays whatever goes.
+    fn count(&mut self, dir: &DirHandle, entry: &Entry, path: &str) {
+        let mut found = Counted { strays: &mut self.scan.strays, items: None };
+        count_all(dir, entry, path, &Users::Never, &mut self.scan.book, &mut found);
+    }
+
     fn list(&mut self, part: Option<&Entry>) -> Option<(DirHandle, Vec<Entry>)> {
         let part = part?;
         self.structure.push(part.stat);
@@ -177,8 +247,12 @@ impl Repo<'_> {
                 continue;
             };
             let place = match entry.stat.kind {
-                EntryKind::File if name.ends_with(".incomplete") => {
+                EntryKind::File if is_partial(&name) => {
                     loose.push(Loose { name, raw: entry.raw_name, stat: entry.stat });
+                    continue;
+                }
+                EntryKind::File if name.ends_with(".lock") || is_desktop_noise(&name) => {
+                    self.structure.push(entry.stat);
                     continue;
                 }
                 // Where links were flattened by a copy, the way into the shared blob store was too.
@@ -194,7 +268,8 @@ impl Repo<'_> {
                     Err(_) => Place::Broken { problem: ProblemKind::LinkNotFollowed, target: String::new() },
                 },
                 _ => {
-                    count_all(&dir, &entry, &Users::Never, &mut self.scan.book, &mut Vec::new());
+                    let path = format!("{}/blobs/{name}", self.top);
+                    self.count(&dir, &entry, &path);
                     continue;
                 }
             };
@@ -210,7 +285,7 @@ impl Repo<'_> {
     /// A blob that is a link: it may lead into the shared blob store, and nowhere else.
     fn shared_place(&self, target: String) -> Place {
         let base = format!("{}/blobs", self.top);
-        match resolve(self.around.root_path, &base, &target) {
+        match self.around.resolve(&base, &target) {
             None => Place::Broken { problem: ProblemKind::LinkOutsideStore, target },
             Some(real) => match self.around.shared.get(&real) {
                 Some((payload, _)) => Place::Shared { target, payload },
@@ -222,15 +297,22 @@ impl Repo<'_> {
         }
     }
 
-    fn refs(&mut self, part: Option<&Entry>) -> Vec<refs::Ref> {
-        let Some(part) = part else { return Vec::new() };
+    fn refs(&mut self, part: Option<&Entry>) -> refs::Refs {
+        let mut found = refs::Refs::default();
+        let Some(part) = part else { return found };
         self.structure.push(part.stat);
-        let mut found = Vec::new();
         match self.dir.open_dir(&part.raw_name) {
-            Ok(dir) => refs::read(&dir, "", &mut found, &mut self.structure, &mut self.scan.book, 0),
+            Ok(dir) => found.read(&dir, "", 0),
             Err(error) => {
-                self.scan.strays.push(unreadable(&format!("{}/refs", self.top), self.id, &error));
+                let message =
+                    format!("this directory cannot be read: {error}; a ref in it may name any snapshot");
+                found.unread.push(Problem::new(ProblemKind::Unreadable, Some("refs"), message));
             }
+        }
+        self.structure.append(&mut found.dirs);
+        for problem in &found.unread {
+            let path = format!("{}/{}", self.top, problem.path.as_deref().unwrap_or("refs"));
+            self.stray(problem.kind, &path, &problem.message);
         }
         found
     }
@@ -243,7 +325,11 @@ impl Repo<'_> {
                 Some(commit) if entry.stat.kind == EntryKind::File => {
                     trees.insert(commit.to_owned(), entry.stat);
                 }
-                _ => count_all(&dir, &entry, &Users::Never, &mut self.scan.book, &mut Vec::new()),
+                _ if entry.name().is_some_and(is_desktop_noise) => self.structure.push(entry.stat),
+                _ => {
+                    let path = format!("{}/trees/{}", self.top, entry.lossy_name());
+                    self.count(&dir, &entry, &path);
+                }
             }
         }
         trees
@@ -255,8 +341,12 @@ impl Repo<'_> {
         for entry in entries {
             let path = format!("{}/snapshots/{}", self.top, entry.lossy_name());
             let commit = entry.name().filter(|name| is_hex(name, 40));
+            if entry.stat.kind == EntryKind::File && entry.name().is_some_and(is_desktop_noise) {
+                self.structure.push(entry.stat);
+                continue;
+            }
             let (Some(commit), EntryKind::Dir) = (commit, entry.stat.kind) else {
-                count_all(&dir, &entry, &Users::Never, &mut self.scan.book, &mut Vec::new());
+                self.count(&dir, &entry, &path);
                 self.scan.strays.push(Stray {
                     problem: Problem::new(
                         ProblemKind::UnsafeName,
@@ -266,6 +356,7 @@ impl Repo<'_> {
                     repo_id: Some(self.id.to_owned()),
                     owner: None,
                     items: Vec::new(),
+                    payload: None,
                 });
                 continue;
             };
@@ -288,8 +379,8 @@ impl Repo<'_> {
         snapshots
     }
 
-    fn book_refs(&mut self, refs: &[refs::Ref], owner_of: &HashMap<String, OwnerId>) {
-        for one in refs {
+    fn book_refs(&mut self, refs: &refs::Refs, owner_of: &HashMap<String, OwnerId>) {
+        for one in &refs.list {
             let owner = one.commit.as_ref().and_then(|commit| owner_of.get(commit));
             if let Some(&owner) = owner {
                 self.scan.book.add(&one.stat, one.stat.allocated, Users::one(owner));
@@ -311,12 +402,23 @@ impl Repo<'_> {
                 (None, None) => continue,
             };
             let items = vec![StrayItem { path, stat: one.stat, link_target: None }];
-            self.scan.strays.push(Stray { problem, repo_id: Some(self.id.to_owned()), owner: None, items });
+            self.scan.strays.push(Stray {
+                problem,
+                repo_id: Some(self.id.to_owned()),
+                owner: None,
+                items,
+                payload: None,
+            });
         }
     }
 
-    fn book_blobs(&mut self, blobs: &Blobs, mut users: Vec<(usize, OwnerId)>, loose: &mut Vec<Loose>) {
-        let all_seen = self.all_users_seen();
+    fn book_blobs(
+        &mut self,
+        blobs: &Blobs,
+        mut users: Vec<(usize, OwnerId)>,
+        loose: &mut Vec<Loose>,
+        all_seen: bool,
+    ) {
         users.sort_unstable();
         users.dedup();
         let mut users = users.as_slice();
@@ -326,15 +428,15 @@ impl Repo<'_> {
             users = rest;
             let wanted = !self.around.wanted.is_empty()
                 && self.around.wanted.contains(&format!("{}/blobs/{name}", self.top));
-            let users = if !all_seen || wanted {
+            let users = if owners.is_empty() && !wanted {
+                let Ok(raw) = CString::new(name) else { continue };
+                loose.push(Loose { name: name.to_owned(), raw, stat: blob.stat });
+                continue;
+            } else if !all_seen || wanted {
                 // Somebody whom nobody can name may need it: it stays, whoever else goes.
                 self.scan.held.push(format!("{}/blobs/{name}", self.top));
                 self.shared_use(blobs, index, None);
                 Users::Never
-            } else if owners.is_empty() {
-                let Ok(raw) = CString::new(name) else { continue };
-                loose.push(Loose { name: name.to_owned(), raw, stat: blob.stat });
-                continue;
             } else {
                 Users::several(owners.iter().map(|&(_, owner)| owner).collect())
             };
@@ -352,87 +454,28 @@ impl Repo<'_> {
                     | ProblemKind::NameNotUtf8
                     | ProblemKind::UnsafeName
                     | ProblemKind::LinkNotFollowed
+                    | ProblemKind::LinkOutsideStore
             )
         };
         !self.scan.strays.iter().any(|stray| unseen(stray.problem.kind))
             && !self.scan.models.iter().flat_map(|model| &model.problems).any(|problem| unseen(problem.kind))
     }
 
-    /// Partial downloads and orphan blobs.
-    fn partials(&mut self, blobs: &Blobs, loose: Vec<Loose>) {
-        let locks = self.around.locks.and_then(|locks| {
-            let name = CString::new(self.top).ok()?;
-            locks.open_dir(&name).ok()
-        });
-        for one in loose {
-            let etag = one.name.split('.').next().unwrap_or_default();
-            let held = locks.as_ref().is_some_and(|locks| {
-                CString::new(format!("{etag}.lock")).is_ok_and(|name| crate::held::is_held(locks, &name))
-            });
-            let partial = one.name.ends_with(".incomplete");
-            let (kind, message) = match (partial, held) {
-                (true, true) => (
-                    ProblemKind::PartialLive,
-                    "a download is writing this file (its lock is held); it is left alone",
-                ),
-                (true, false) => (
-                    ProblemKind::PartialDead,
-                    "a download was broken off and nobody holds its lock; download again to go on, or remove it",
-                ),
-                (false, true) => (
-                    ProblemKind::OrphanBlob,
-                    "no snapshot uses this blob yet, and its lock is held: a download is about to link it",
-                ),
-                (false, false) => {
-                    (ProblemKind::OrphanBlob, "no snapshot uses this blob, so no loader can find it")
-                }
-            };
-            let path = format!("{}/blobs/{}", self.top, one.name);
-            let owner = (!held).then(|| self.scan.book.owner());
-            let certain = self.certain_of_loose(&one);
-            let blob = blobs.get(&one.name);
-            if let (Some(owner), Some((index, _))) = (owner, blob) {
-                self.shared_use(blobs, index, Some(owner));
-            }
-            let link_target = blob.and_then(|(_, blob)| match &blob.place {
-                Place::Here => None,
-                Place::Shared { target, .. } | Place::Broken { target, .. } => Some(target.clone()),
-            });
-            self.scan.book.add(&one.stat, certain, owner.map_or(Users::Never, Users::one));
-            self.scan.strays.push(Stray {
-                problem: Problem::new(kind, Some(&path), message),
-                repo_id: Some(self.id.to_owned()),
-                owner,
-                items: vec![StrayItem { path, stat: one.stat, link_target }],
-            });
-        }
-    }
-
-    fn shared_use(&mut self, blobs: &Blobs, index: usize, owner: Option<OwnerId>) {
+    pub(super) fn shared_use(&mut self, blobs: &Blobs, index: usize, owner: Option<OwnerId>) {
         if let (name, RepoBlob { place: Place::Shared { payload, .. }, .. }) = blobs.at(index) {
             let blob = format!("{}/blobs/{name}", self.top);
             self.scan.shared_uses.push(SharedUse { payload: *payload, blob, owner });
         }
     }
 
-    fn certain_of_loose(&self, one: &Loose) -> u64 {
-        if !self.around.asks_extents || one.stat.kind != EntryKind::File {
-            return one.stat.allocated;
-        }
-        let Ok(dir) = self.dir.open_dir(c"blobs") else { return 0 };
-        let entry = Entry { raw_name: one.raw.clone(), stat: one.stat };
-        certain_of(self.around.asks_extents, &dir, &entry)
-    }
-
     /// A repo directory in which nothing can be loaded: its directories, refs and listings are one row.
-    fn without_snapshot(&mut self, entry: &Entry) {
-        let unread = self.scan.strays.iter().any(|stray| stray.problem.kind == ProblemKind::Unreadable);
+    fn without_snapshot(&mut self, all_seen: bool) {
+        // What a download holds has no owner: then the repo has none either.
         let live = self.scan.strays.iter().any(|stray| {
             stray.owner.is_none()
-                && !stray.items.is_empty()
                 && matches!(stray.problem.kind, ProblemKind::PartialLive | ProblemKind::OrphanBlob)
         });
-        let owner = (!unread && !live).then(|| self.scan.book.owner());
+        let owner = (all_seen && !live).then(|| self.scan.book.owner());
         let left = self.scan.strays.iter().filter(|stray| stray.owner.is_some()).count();
         let message = match left {
             0 => "the repo has no snapshot and no blobs: what `hf download --local-dir` leaves beside the directory that \
@@ -447,7 +490,8 @@ impl Repo<'_> {
             problem: Problem::new(ProblemKind::RepoWithoutSnapshot, Some(self.top), message),
             repo_id: Some(self.id.to_owned()),
             owner,
-            items: vec![StrayItem { path: self.top.to_owned(), stat: entry.stat, link_target: None }],
+            items: Vec::new(),
+            payload: None,
         });
     }
 }
@@ -463,9 +507,10 @@ fn display_name(kind: RepoKind, id: &str) -> String {
 }
 
 /// The snapshot a loader gets when it asks for the repo.
-fn current_of(found: &[(String, Stat, Found)], refs: &[refs::Ref]) -> Option<usize> {
+fn current_of(found: &[(String, Stat, Found)], refs: &refs::Refs) -> Option<usize> {
     let named = |wanted: &dyn Fn(&refs::Ref) -> bool| {
-        refs.iter()
+        refs.list
+            .iter()
             .filter(|one| wanted(one))
             .find_map(|one| found.iter().position(|(commit, ..)| Some(commit) == one.commit.as_ref()))
     };

@@ -6,9 +6,11 @@
 use std::collections::{HashMap, HashSet};
 use std::io::Read;
 
+use super::super::{Counted, certain_of, count_all};
 use super::SharedUse;
 use crate::access::{DirHandle, Entry, EntryKind, Stat};
 use crate::details::is_hex;
+use crate::held::{self, Held};
 use crate::ledger::{LedgerBuilder, OwnerId, Users};
 use crate::problem::{Problem, ProblemKind};
 use crate::scan::{Stray, StrayItem};
@@ -51,7 +53,7 @@ impl SharedBlobs {
         }
         this.there = true;
         this.others.push(top.stat);
-        let mut unreadable = |path: String, error: std::io::Error| {
+        let unreadable = |path: String, error: std::io::Error, strays: &mut Vec<Stray>| {
             strays.push(Stray {
                 problem: Problem::new(
                     ProblemKind::Unreadable,
@@ -61,25 +63,28 @@ impl SharedBlobs {
                 repo_id: None,
                 owner: None,
                 items: Vec::new(),
+                payload: None,
             });
         };
         let groups = match dir.list() {
             Ok(groups) => groups,
             Err(error) => {
-                unreadable("blobs".to_owned(), error);
+                unreadable("blobs".to_owned(), error, strays);
                 return this;
             }
         };
         for group in groups {
             let is_group = group.stat.kind == EntryKind::Dir;
             let Some(name) = group.name().filter(|name| is_group && is_hex(name, 2)) else {
-                super::count_all(&dir, &group, &Users::Never, book, &mut Vec::new());
+                let path = format!("blobs/{}", group.lossy_name());
+                let mut found = Counted { strays, items: None };
+                count_all(&dir, &group, &path, &Users::Never, book, &mut found);
                 continue;
             };
             this.others.push(group.stat);
             match dir.open_dir(&group.raw_name).and_then(|below| Ok((below.list()?, below))) {
-                Ok((files, below)) => this.read_group(&below, name, files, asks_extents, book),
-                Err(error) => unreadable(format!("blobs/{name}"), error),
+                Ok((files, below)) => this.read_group(&below, name, files, asks_extents, book, strays),
+                Err(error) => unreadable(format!("blobs/{name}"), error, strays),
             }
         }
         this
@@ -92,12 +97,13 @@ impl SharedBlobs {
         files: Vec<Entry>,
         asks_extents: bool,
         book: &mut LedgerBuilder,
+        strays: &mut Vec<Stray>,
     ) {
         let mut beside: HashMap<String, Vec<(String, Stat)>> = HashMap::new();
         let mut payloads = Vec::new();
         for file in files {
             let Some(name) = file.name() else {
-                super::count_all(dir, &file, &Users::Never, book, &mut Vec::new());
+                book.add(&file.stat, file.stat.allocated, Users::Never);
                 continue;
             };
             let path = format!("blobs/{group}/{name}");
@@ -106,12 +112,15 @@ impl SharedBlobs {
                 Some((hash, "refs" | "lock")) if file.stat.kind == EntryKind::File => {
                     beside.entry(format!("blobs/{group}/{hash}")).or_default().push((path, file.stat));
                 }
-                _ => super::count_all(dir, &file, &Users::Never, book, &mut Vec::new()),
+                _ => {
+                    let mut found = Counted { strays, items: None };
+                    count_all(dir, &file, &path, &Users::Never, book, &mut found);
+                }
             }
         }
         for (path, file) in payloads {
             let beside = beside.remove(&path).unwrap_or_default();
-            let certain = super::super::certain_of(asks_extents, dir, &file);
+            let certain = certain_of(asks_extents, dir, &file);
             let users = read_users(dir, &file);
             self.by_path.insert(path.clone(), self.blobs.len());
             self.blobs.push(SharedBlob { path, stat: file.stat, certain, users, beside });
@@ -142,6 +151,7 @@ impl SharedBlobs {
         wanted: &HashSet<String>,
         book: &mut LedgerBuilder,
         strays: &mut Vec<Stray>,
+        beside: &mut HashMap<String, Vec<StrayItem>>,
     ) -> HashSet<String> {
         let mut held = HashSet::new();
         for stat in &self.others {
@@ -166,6 +176,12 @@ impl SharedBlobs {
                 Some(_) if wanted.contains(&blob.path) || uses.iter().any(|one| one.owner.is_none()) => {
                     Users::Never
                 }
+                Some(_) if uses.is_empty() && lock_of(root, &blob.path) != Held::No => {
+                    let message = "no repo links to this shared blob yet, and its lock is held or cannot be asked: \
+                                   a download may be about to link it";
+                    strays.push(self.stray(blob, ProblemKind::OrphanBlob, message, None));
+                    Users::Never
+                }
                 Some(_) if uses.is_empty() => {
                     let owner = book.owner();
                     let message = "no repo in this store links to this shared blob";
@@ -181,6 +197,14 @@ impl SharedBlobs {
             for (_, stat) in &blob.beside {
                 book.add(stat, stat.allocated, users.clone());
             }
+            if !uses.is_empty() {
+                let items = blob.beside.iter().map(|(path, stat)| StrayItem {
+                    path: path.clone(),
+                    stat: *stat,
+                    link_target: None,
+                });
+                beside.insert(blob.path.clone(), items.collect());
+            }
         }
         held
     }
@@ -192,7 +216,13 @@ impl SharedBlobs {
             .chain(blob.beside.iter().map(|(path, stat)| (path, stat)))
             .map(item)
             .collect();
-        Stray { problem: Problem::new(kind, Some(&blob.path), message), repo_id: None, owner, items }
+        Stray {
+            problem: Problem::new(kind, Some(&blob.path), message),
+            repo_id: None,
+            owner,
+            items,
+            payload: None,
+        }
     }
 }
 
@@ -210,10 +240,21 @@ fn accounted(root: &DirHandle, line: &str, uses: &[&SharedUse]) -> bool {
     }
 }
 
+/// Whether somebody is just publishing a payload, or dropping it.
+fn lock_of(root: &DirHandle, path: &str) -> Held {
+    let Some((dir, name)) = path.rsplit_once('/') else { return Held::Unknown };
+    let Ok(lock) = std::ffi::CString::new(format!("{name}.lock")) else { return Held::Unknown };
+    root.open_dir_below(dir).map_or(Held::Unknown, |dir| held::of(&dir, &lock))
+}
+
 fn read_users(dir: &DirHandle, payload: &Entry) -> Option<Vec<String>> {
     let name = std::ffi::CString::new(format!("{}.refs", payload.name()?)).ok()?;
     let mut text = String::new();
-    dir.open_file(&name).ok()?.take(REFS_LIMIT).read_to_string(&mut text).ok()?;
+    let read = dir.open_file(&name).ok()?.take(REFS_LIMIT).read_to_string(&mut text).ok()?;
+    // An empty list, or one too long to be read whole, tells nothing.
+    if read == 0 || read as u64 == REFS_LIMIT {
+        return None;
+    }
     let lines: Vec<String> = text.lines().map(str::to_owned).filter(|line| !line.is_empty()).collect();
     lines.iter().all(|line| crate::is_safe_relative(line)).then_some(lines)
 }

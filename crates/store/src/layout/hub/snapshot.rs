@@ -2,12 +2,13 @@
 
 use std::ffi::CString;
 use std::io::Read;
+use std::path::PathBuf;
 
+use super::super::{certain_of, is_desktop_noise};
 use super::Around;
 use crate::access::{DirHandle, Entry, EntryKind, Stat};
 use crate::problem::{Problem, ProblemKind};
-use crate::safe::resolve;
-use crate::scan::{Blob, FileEntry, Link};
+use crate::scan::{Blob, FileEntry, Link, StrayItem};
 
 /// A repo's own blob.
 pub(super) struct RepoBlob {
@@ -64,14 +65,16 @@ pub(super) struct Found {
     pub(super) files: Vec<FileEntry>,
     pub(super) dirs: Vec<(String, Stat)>,
     pub(super) problems: Vec<Problem>,
-    /// The links and whatever else of the snapshot has a stat of its own, for the ledger.
-    pub(super) own: Vec<Stat>,
-    /// The repo's blobs that it uses, by their places.
+    /// What lies in it and is no file of the model: links that lead nowhere, and the like.
+    pub(super) rest: Vec<StrayItem>,
+    /// Places of the repo's blobs that it uses.
     pub(super) uses: Vec<usize>,
     /// Files that hold the text of a link.
     pub(super) flattened: Vec<String>,
     /// Files elsewhere in the store that links lead to.
     pub(super) foreign: Vec<String>,
+    /// Where links lead that leave the store.
+    pub(super) outside: Vec<PathBuf>,
 }
 
 pub(super) struct Walk<'a> {
@@ -91,22 +94,17 @@ impl Walk<'_> {
     pub(super) fn walk(&self, dir: &DirHandle, inside: &str, place: &str, found: &mut Found, depth: u32) {
         let entries = match dir.list() {
             Ok(entries) => entries,
-            Err(error) => {
-                found.problems.push(Problem::new(
-                    ProblemKind::Unreadable,
-                    Some(if inside.is_empty() { "." } else { inside }),
-                    format!("this directory cannot be read: {error}; check its permissions"),
-                ));
-                return;
-            }
+            Err(error) => return unreadable(if inside.is_empty() { "." } else { inside }, &error, found),
         };
         self.around.progress.step(entries.len() as u64);
-        found.files.reserve(entries.len());
-        found.own.reserve(entries.len());
-        found.uses.reserve(entries.len());
         for entry in entries {
+            let rest = |link_target: Option<String>| StrayItem {
+                path: format!("{place}/{}", entry.lossy_name()),
+                stat: entry.stat,
+                link_target,
+            };
             let Some(name) = entry.name() else {
-                found.own.push(entry.stat);
+                found.rest.push(rest(None));
                 found.problems.push(Problem::new(
                     ProblemKind::NameNotUtf8,
                     Some(&entry.lossy_name()),
@@ -115,27 +113,38 @@ impl Walk<'_> {
                 continue;
             };
             let path = if inside.is_empty() { name.to_owned() } else { format!("{inside}/{name}") };
-            let real = || format!("{place}/{name}");
             match entry.stat.kind {
-                EntryKind::Link => self.link(dir, &entry, path, place, found),
-                EntryKind::File => self.file(dir, &entry, path, real(), place, found),
+                EntryKind::File if is_desktop_noise(name) => found.rest.push(rest(None)),
+                EntryKind::Link => {
+                    let target = dir.read_link(&entry.raw_name);
+                    match self.link(&entry, &target, &path, place, found) {
+                        Ok(file) => found.files.push(file),
+                        Err(problem) => {
+                            found.problems.push(problem);
+                            found.rest.push(rest(target.ok()));
+                        }
+                    }
+                }
+                EntryKind::File => match self.file(dir, &entry, &path, place, found) {
+                    Ok(file) => found.files.push(file),
+                    Err(problem) => {
+                        found.problems.push(problem);
+                        found.rest.push(rest(None));
+                    }
+                },
                 EntryKind::Dir if depth < 32 => match dir.open_dir(&entry.raw_name) {
                     Ok(below) => {
-                        let real = real();
+                        let real = format!("{place}/{name}");
                         found.dirs.push((real.clone(), entry.stat));
                         self.walk(&below, &path, &real, found, depth + 1);
                     }
                     Err(error) => {
-                        found.own.push(entry.stat);
-                        found.problems.push(Problem::new(
-                            ProblemKind::Unreadable,
-                            Some(&path),
-                            format!("this directory cannot be read: {error}; check its permissions"),
-                        ));
+                        found.rest.push(rest(None));
+                        unreadable(&path, &error, found);
                     }
                 },
                 _ => {
-                    found.own.push(entry.stat);
+                    found.rest.push(rest(None));
                     found.problems.push(Problem::new(
                         ProblemKind::LinkNotFollowed,
                         Some(&path),
@@ -146,63 +155,77 @@ impl Walk<'_> {
         }
     }
 
-    fn link(&self, dir: &DirHandle, entry: &Entry, path: String, place: &str, found: &mut Found) {
-        found.own.push(entry.stat);
-        let mut problem =
-            |kind, message: String| found.problems.push(Problem::new(kind, Some(&path), message));
-        let target = match dir.read_link(&entry.raw_name) {
+    fn link(
+        &self,
+        entry: &Entry,
+        target: &std::io::Result<String>,
+        path: &str,
+        place: &str,
+        found: &mut Found,
+    ) -> Result<FileEntry, Problem> {
+        let problem = |kind, message: String| Err(Problem::new(kind, Some(path), message));
+        let target = match target {
             Ok(target) => target,
             Err(error) => {
                 return problem(ProblemKind::Unreadable, format!("this link cannot be read: {error}"));
             }
         };
-        let Some(real) = resolve(self.around.root_path, place, &target) else {
+        let Some(real) = self.around.resolve(place, target) else {
+            found.outside.push(self.around.by_text(place, target));
             return problem(
                 ProblemKind::LinkOutsideStore,
                 format!("it links to `{}`, outside the store; it was not followed", target.escape_debug()),
             );
         };
-        let link = Link { target, stat: entry.stat };
-        self.reach(path, real, Some(link), found);
+        let link = Link { target: target.clone(), stat: entry.stat };
+        self.reach(path, real, Some(link), found)
     }
 
     /// A file of the snapshot whose bytes should lie at `real`: the repo's blob, mostly.
-    fn reach(&self, path: String, real: String, link: Option<Link>, found: &mut Found) {
-        let mut problem =
-            |kind, message: String| found.problems.push(Problem::new(kind, Some(&path), message));
+    fn reach(
+        &self,
+        path: &str,
+        real: String,
+        link: Option<Link>,
+        found: &mut Found,
+    ) -> Result<FileEntry, Problem> {
+        let problem = |kind, message: String| Err(Problem::new(kind, Some(path), message));
+        let path = || path.to_owned();
         let blob_name = real
             .strip_prefix(self.repo)
             .and_then(|rest| rest.strip_prefix("/blobs/"))
             .filter(|name| !name.contains('/'));
         if let Some(name) = blob_name {
             let Some((index, blob)) = self.blobs.get(name) else {
-                if !self.blobs_seen {
-                    return problem(
+                return if self.blobs_seen {
+                    problem(
+                        ProblemKind::DanglingLink,
+                        format!("its blob `{name}` is not there; download the model again to mend it"),
+                    )
+                } else {
+                    problem(
                         ProblemKind::Unreadable,
-                        "the repo's blobs cannot be read, so nobody can tell whether its blob is there; check their permissions"
+                        "the repo's blobs cannot be read, so nobody can tell whether its blob is there; \
+                         check their permissions"
                             .to_owned(),
-                    );
-                }
-                return problem(
-                    ProblemKind::DanglingLink,
-                    format!("its blob `{name}` is not there; download the model again to mend it"),
-                );
+                    )
+                };
             };
             found.uses.push(index);
             let name = name.to_owned();
-            let file = match &blob.place {
-                Place::Here => FileEntry {
-                    path,
+            return match &blob.place {
+                Place::Here => Ok(FileEntry {
+                    path: path(),
                     real,
                     stat: blob.stat,
                     certain: blob.certain,
                     link,
                     blob: Some(Blob { name, shared: None, link: None }),
-                },
+                }),
                 Place::Shared { target, payload } => {
                     let payload = self.around.shared.by_index(*payload);
-                    FileEntry {
-                        path,
+                    Ok(FileEntry {
+                        path: path(),
                         real: payload.path.clone(),
                         stat: payload.stat,
                         certain: payload.certain,
@@ -212,30 +235,30 @@ impl Walk<'_> {
                             shared: Some(payload.path.clone()),
                             link: Some(Box::new(Link { target: target.clone(), stat: blob.stat })),
                         }),
-                    }
+                    })
                 }
-                Place::Broken { problem: kind, target } => {
-                    let message = match kind {
-                        ProblemKind::DanglingLink => format!(
-                            "its blob `{name}` links to `{}`, which is not there; download the model again to mend it",
-                            target.escape_debug()
-                        ),
-                        _ => format!(
-                            "its blob `{name}` links to `{}`, which was not followed: a blob may only link into the shared blob store",
-                            target.escape_debug()
-                        ),
-                    };
-                    return problem(*kind, message);
-                }
+                Place::Broken { problem: kind @ ProblemKind::DanglingLink, target } => problem(
+                    *kind,
+                    format!(
+                        "its blob `{name}` links to `{}`, which is not there; download the model again to mend it",
+                        target.escape_debug()
+                    ),
+                ),
+                Place::Broken { problem: kind, target } => problem(
+                    *kind,
+                    format!(
+                        "its blob `{name}` links to `{}`, which was not followed: \
+                         a blob may only link into the shared blob store",
+                        target.escape_debug()
+                    ),
+                ),
             };
-            found.files.push(file);
-            return;
         }
         // Elsewhere in the store: one hop, to a regular file.
         match self.stat_below(&real) {
             Ok(stat) if stat.kind == EntryKind::File => {
                 found.foreign.push(real.clone());
-                found.files.push(FileEntry { path, real, stat, certain: 0, link, blob: None });
+                Ok(FileEntry { path: path(), real, stat, certain: 0, link, blob: None })
             }
             Ok(_) => problem(
                 ProblemKind::LinkNotFollowed,
@@ -263,22 +286,29 @@ impl Walk<'_> {
         &self,
         dir: &DirHandle,
         entry: &Entry,
-        path: String,
-        real: String,
+        path: &str,
         place: &str,
         found: &mut Found,
-    ) {
-        found.own.push(entry.stat);
+    ) -> Result<FileEntry, Problem> {
         if let Some(target) = flattened(dir, entry)
-            && let Some(blob) = resolve(self.around.root_path, place, &target)
+            && let Some(blob) = self.around.resolve(place, &target)
             && blob.strip_prefix(self.repo).is_some_and(|rest| rest.starts_with("/blobs/"))
         {
-            found.flattened.push(path.clone());
+            found.flattened.push(path.to_owned());
             return self.reach(path, blob, Some(Link { target, stat: entry.stat }), found);
         }
-        let certain = super::super::certain_of(self.around.asks_extents, dir, entry);
-        found.files.push(FileEntry { path, real, stat: entry.stat, certain, link: None, blob: None });
+        let certain = certain_of(self.around.asks_extents, dir, entry);
+        let real = format!("{place}/{}", entry.lossy_name());
+        Ok(FileEntry { path: path.to_owned(), real, stat: entry.stat, certain, link: None, blob: None })
     }
+}
+
+fn unreadable(path: &str, error: &std::io::Error, found: &mut Found) {
+    found.problems.push(Problem::new(
+        ProblemKind::Unreadable,
+        Some(path),
+        format!("this directory cannot be read: {error}; check its permissions"),
+    ));
 }
 
 /// The link that a copying program wrote out as the file `entry`, if it is one.

@@ -8,18 +8,21 @@
 //! `.cache/huggingface/` in a model's directory is what `hf download --local-dir` keeps: the commit and etag of each
 //! file. It belongs to the model, and is no part of it.
 
+mod model;
+
 use std::collections::HashMap;
 use std::ffi::CString;
+use std::path::PathBuf;
 
 use rayon::prelude::*;
 
-use super::Layout;
+use super::{Counted, Layout, by_text, count_all};
 use crate::access::{DirHandle, Entry, EntryKind, Stat};
 use crate::filesystem::Filesystem;
 use crate::ledger::{LedgerBuilder, OwnerId, Users};
 use crate::problem::{Problem, ProblemKind};
 use crate::safe::resolve;
-use crate::scan::{FileEntry, FoundModel, Link, Scan, ScanError, Stray, StrayItem};
+use crate::scan::{FoundInStore, FoundModel, Scan, ScanError, Stray};
 use crate::spec::{StoreKind, StoreSpec};
 use crate::watch::Progress;
 
@@ -29,7 +32,8 @@ pub(super) struct Folder;
 const DEPTH: u32 = 6;
 
 const MARKERS: [&str; 3] = ["config.json", "model_index.json", "adapter_config.json"];
-const WEIGHTS: [&str; 7] = [".safetensors", ".gguf", ".npz", ".bin", ".pt", ".pth", ".ckpt"];
+const WEIGHTS: [&str; 11] =
+    [".safetensors", ".gguf", ".npz", ".bin", ".pt", ".pth", ".ckpt", ".onnx", ".nemo", ".msgpack", ".h5"];
 const COMPONENTS: [&str; 6] =
     ["transformer", "unet", "vae", "text_encoder", "text_encoder_2", "text_encoder_3"];
 /// Directories in a models' folder that hold no models: the original scripts' manifests, and mlxman's own.
@@ -58,8 +62,10 @@ impl Layout for Folder {
             }
         }
         found.book_files();
-        let Found { models, strays, book } = found;
-        Ok(Scan::new(spec.clone(), filesystem, models, strays, book.finish(), root, Default::default()))
+        let Found { models, strays, book, outside, .. } = found;
+        let found =
+            FoundInStore { models, strays, ledger: book.finish(), outside, ..FoundInStore::default() };
+        Ok(Scan::new(spec.clone(), filesystem, root, found))
     }
 }
 
@@ -68,6 +74,10 @@ struct Found {
     models: Vec<FoundModel>,
     strays: Vec<Stray>,
     book: LedgerBuilder,
+    /// Directories of the store that links in a model lead to, with the model that uses them.
+    linked_dirs: Vec<(String, OwnerId)>,
+    /// Where links that belong to no model lead out of the store.
+    outside: Vec<PathBuf>,
 }
 
 impl Found {
@@ -75,23 +85,54 @@ impl Found {
         let shift = self.book.merge(other.book);
         other.models.iter_mut().for_each(|model| model.owner += shift);
         other.strays.iter_mut().for_each(|stray| stray.owner = stray.owner.map(|owner| owner + shift));
+        self.linked_dirs.extend(other.linked_dirs.into_iter().map(|(dir, owner)| (dir, owner + shift)));
+        self.outside.append(&mut other.outside);
         self.models.append(&mut other.models);
         self.strays.append(&mut other.strays);
     }
 
+    /// Notes with each model the files that it uses through a link to their directory.
+    fn note_linked_dirs(&mut self) {
+        let mut uses: HashMap<OwnerId, Vec<String>> = HashMap::new();
+        for (dir, user) in std::mem::take(&mut self.linked_dirs) {
+            let below = self.models.iter().flat_map(|model| &model.files).filter(|file| {
+                file.link.is_none()
+                    && file.real.strip_prefix(dir.as_str()).is_some_and(|rest| rest.starts_with('/'))
+            });
+            uses.entry(user).or_default().extend(below.map(|file| file.real.clone()));
+        }
+        for model in &mut self.models {
+            model.uses = uses.remove(&model.owner).unwrap_or_default();
+        }
+    }
+
     /// Books the models' files: each is free when its own model and all that link to it are gone.
     fn book_files(&mut self) {
+        self.note_linked_dirs();
         let mut linked: HashMap<&str, Vec<OwnerId>> = HashMap::new();
+        for model in &self.models {
+            for path in &model.uses {
+                linked.entry(path).or_default().push(model.owner);
+            }
+        }
         for model in &self.models {
             for file in model.files.iter().filter(|file| file.link.is_some()) {
                 linked.entry(&file.real).or_default().push(model.owner);
             }
         }
         for model in &self.models {
+            let users = if model.keeps_dirs { Users::Never } else { Users::one(model.owner) };
+            for (_, stat) in &model.dirs {
+                self.book.add(stat, stat.allocated, users.clone());
+            }
             for file in model.files.iter().filter(|file| file.link.is_none()) {
-                let users = match linked.get(file.real.as_str()) {
-                    None => Users::one(model.owner),
-                    Some(others) => Users::several(others.iter().copied().chain([model.owner]).collect()),
+                let mut owners: Vec<OwnerId> =
+                    linked.get(file.real.as_str()).into_iter().flatten().copied().collect();
+                let users = if owners.is_empty() {
+                    Users::one(model.owner)
+                } else {
+                    owners.push(model.owner);
+                    Users::several(owners)
                 };
                 self.book.add(&file.stat, file.certain, users);
             }
@@ -100,7 +141,7 @@ impl Found {
 
     fn stray(&mut self, kind: ProblemKind, path: &str, message: impl Into<String>) {
         let problem = Problem::new(kind, Some(path), message);
-        self.strays.push(Stray { problem, repo_id: None, owner: None, items: Vec::new() });
+        self.strays.push(Stray { problem, repo_id: None, owner: None, items: Vec::new(), payload: None });
     }
 }
 
@@ -202,7 +243,7 @@ impl<'a> Walk<'a> {
                 found.book.add(&entry.stat, entry.stat.allocated, Users::Never);
                 return self.loose_link(dir, entry, prefix, found);
             }
-            _ => return found.book.add(&entry.stat, entry.stat.allocated, Users::Never),
+            _ => return self.count(dir, entry, &lossy, found),
         }
         if !crate::is_safe_component(name) {
             found.stray(
@@ -210,7 +251,7 @@ impl<'a> Walk<'a> {
                 &lossy.escape_debug().to_string(),
                 "its name holds a separator; it was not read",
             );
-            return self.count(dir, entry, found);
+            return self.count(dir, entry, &lossy, found);
         }
         if is_hub_repo(name) {
             if !found.strays.iter().any(|stray| stray.problem.kind == ProblemKind::HubInsideFolder) {
@@ -225,10 +266,10 @@ impl<'a> Walk<'a> {
                     format!("this is a repo of a hub cache; add --store hub={here} to see its models"),
                 );
             }
-            return self.count(dir, entry, found);
+            return self.count(dir, entry, &lossy, found);
         }
         if (depth == 0 && NOT_MODELS.contains(&name)) || name.starts_with('.') || depth > DEPTH {
-            return self.count(dir, entry, found);
+            return self.count(dir, entry, &lossy, found);
         }
         match dir.open_dir(&entry.raw_name).and_then(|below| Ok((below.list()?, below))) {
             Ok((entries, below)) => {
@@ -254,17 +295,10 @@ impl<'a> Walk<'a> {
         }
     }
 
-    fn count(&self, dir: &DirHandle, entry: &Entry, found: &mut Found) {
-        found.book.add(&entry.stat, entry.stat.allocated, Users::Never);
-        if entry.stat.kind == EntryKind::Dir
-            && let Ok(below) = dir.open_dir(&entry.raw_name)
-            && let Ok(entries) = below.list()
-        {
-            self.progress.step(entries.len() as u64);
-            for entry in &entries {
-                self.count(&below, entry, found);
-            }
-        }
+    /// Counts what stays whatever goes.
+    fn count(&self, dir: &DirHandle, entry: &Entry, path: &str, found: &mut Found) {
+        let mut counted = Counted { strays: &mut found.strays, items: None };
+        count_all(dir, entry, path, &Users::Never, &mut found.book, &mut counted);
     }
 
     fn loose_link(&self, dir: &DirHandle, entry: &Entry, prefix: &str, found: &mut Found) {
@@ -272,14 +306,17 @@ impl<'a> Walk<'a> {
         let target = dir.read_link(&entry.raw_name).unwrap_or_default();
         let base = prefix.trim_end_matches('/');
         match resolve(&self.root_path, base, &target) {
-            None => found.stray(
+            None => {
+                found.outside.push(by_text(&self.root_path, base, &target));
+                found.stray(
                 ProblemKind::LinkOutsideStore,
                 &path,
                 format!(
                     "it links to `{}`, outside the store; it was not followed (name its target as a store of its own)",
                     target.escape_debug()
                 ),
-            ),
+            );
+            }
             Some(inside) => match self.stat_below(&inside) {
                 // Another name of what is found in its own place.
                 Ok(_) => {}
@@ -304,235 +341,5 @@ impl<'a> Walk<'a> {
 
     fn certain(&self, dir: &DirHandle, entry: &Entry) -> u64 {
         super::certain_of(self.asks_extents, dir, entry)
-    }
-
-    fn single_file(&self, dir: &DirHandle, entry: &Entry, name: &str, found: &mut Found) {
-        let owner = found.book.owner();
-        let mut model = empty_model(owner, name.to_owned(), name.to_owned());
-        model.is_file = true;
-        self.file(dir, entry, name.to_owned(), name.to_owned(), &mut model, found);
-        found.models.push(model);
-    }
-
-    fn model(
-        &self,
-        dir: &DirHandle,
-        key: String,
-        name: String,
-        stat: Option<Stat>,
-        entries: Vec<Entry>,
-        found: &mut Found,
-    ) {
-        let owner = found.book.owner();
-        let mut model = empty_model(owner, key, name);
-        if let Some(stat) = stat {
-            found.book.add(&stat, stat.allocated, Users::one(owner));
-            model.dirs.push((model.key.clone(), stat));
-        }
-        self.below(dir, "", entries, &mut model, found, 0);
-        if model.files.is_empty() && model.problems.is_empty() {
-            model.problems.push(Problem::new(
-                ProblemKind::EmptySnapshot,
-                None,
-                "the model's directory holds no file that can be read",
-            ));
-        }
-        model.files.sort_unstable_by(|a, b| a.path.cmp(&b.path));
-        found.models.push(model);
-    }
-
-    /// Takes in the entries of one directory of a model; `inside` is its path in the model, with a `/` behind it.
-    fn below(
-        &self,
-        dir: &DirHandle,
-        inside: &str,
-        entries: Vec<Entry>,
-        model: &mut FoundModel,
-        found: &mut Found,
-        depth: u32,
-    ) {
-        for entry in entries {
-            let lossy = format!("{inside}{}", entry.lossy_name());
-            let users = Users::one(model.owner);
-            let safe = entry.name().is_some_and(crate::is_safe_component);
-            if !safe {
-                found.book.add(&entry.stat, entry.stat.allocated, Users::Never);
-                let kind =
-                    if entry.name().is_some() { ProblemKind::UnsafeName } else { ProblemKind::NameNotUtf8 };
-                model.problems.push(Problem::new(
-                    kind,
-                    Some(&lossy.escape_debug().to_string()),
-                    "its name is not one that can be used safely; it was counted but not read",
-                ));
-                continue;
-            }
-            // The root as a model: the scripts' manifests beside it are not part of it.
-            if model.key.is_empty() && inside.is_empty() && NOT_MODELS.contains(&lossy.as_str()) {
-                self.count(dir, &entry, found);
-                continue;
-            }
-            match entry.stat.kind {
-                EntryKind::Dir if depth < 32 => {
-                    match dir.open_dir(&entry.raw_name).and_then(|d| Ok((d.list()?, d))) {
-                        Ok((entries, below)) => {
-                            self.progress.step(entries.len() as u64);
-                            found.book.add(&entry.stat, entry.stat.allocated, users);
-                            model.dirs.push((in_store(&model.key, &lossy), entry.stat));
-                            if inside.is_empty() && lossy == ".cache" {
-                                self.records(&below, ".cache/", entries, model, found, 0);
-                            } else {
-                                self.below(&below, &format!("{lossy}/"), entries, model, found, depth + 1);
-                            }
-                        }
-                        Err(error) => {
-                            found.book.add(&entry.stat, entry.stat.allocated, Users::Never);
-                            model.problems.push(Problem::new(
-                                ProblemKind::Unreadable,
-                                Some(&lossy),
-                                format!("this directory cannot be read: {error}; check its permissions"),
-                            ));
-                        }
-                    }
-                }
-                EntryKind::File | EntryKind::Link => {
-                    let real = in_store(&model.key, &lossy);
-                    self.file(dir, &entry, lossy, real, model, found);
-                }
-                _ => found.book.add(&entry.stat, entry.stat.allocated, Users::Never),
-            }
-        }
-    }
-
-    /// Takes in one file: `path` in the model, `place` in the store.
-    fn file(
-        &self,
-        dir: &DirHandle,
-        entry: &Entry,
-        path: String,
-        place: String,
-        model: &mut FoundModel,
-        found: &mut Found,
-    ) {
-        if entry.stat.kind == EntryKind::File {
-            // Booked at the end, when it is known which links lead to it.
-            let certain = self.certain(dir, entry);
-            model.files.push(FileEntry {
-                path,
-                real: place,
-                stat: entry.stat,
-                certain,
-                link: None,
-                blob: None,
-            });
-            return;
-        }
-        found.book.add(&entry.stat, entry.stat.allocated, Users::one(model.owner));
-        let mut problem =
-            |kind, message: String| model.problems.push(Problem::new(kind, Some(&path), message));
-        let target = match dir.read_link(&entry.raw_name) {
-            Ok(target) => target,
-            Err(error) => {
-                return problem(ProblemKind::Unreadable, format!("this link cannot be read: {error}"));
-            }
-        };
-        let base = place.rsplit_once('/').map_or("", |(parent, _)| parent);
-        let Some(real) = resolve(&self.root_path, base, &target) else {
-            return problem(
-                ProblemKind::LinkOutsideStore,
-                format!("it links to `{}`, outside the store; it was not followed", target.escape_debug()),
-            );
-        };
-        match self.stat_below(&real) {
-            Ok(stat) if stat.kind == EntryKind::File => {
-                let link = Some(Link { target, stat: entry.stat });
-                // The bytes have their own name elsewhere, so removing this link frees none of them.
-                model.files.push(FileEntry { path, real, stat, certain: 0, link, blob: None });
-            }
-            Ok(_) => problem(
-                ProblemKind::LinkNotFollowed,
-                "it links to something that is no regular file; only one hop is followed".to_owned(),
-            ),
-            Err(_) => problem(ProblemKind::DanglingLink, format!("it links to `{real}`, which is not there")),
-        }
-    }
-
-    /// What lies under `.cache`: `huggingface/` belongs to the download.
-    fn records(
-        &self,
-        dir: &DirHandle,
-        inside: &str,
-        entries: Vec<Entry>,
-        model: &mut FoundModel,
-        found: &mut Found,
-        depth: u32,
-    ) {
-        if inside == ".cache/huggingface/" {
-            model.download_records = Some(in_store(&model.key, ".cache/huggingface"));
-        }
-        let held = entries.iter().any(|entry| entry.name().is_some_and(|name| name.ends_with(".incomplete")))
-            && entries.iter().any(|entry| {
-                entry.name().is_some_and(|name| name.ends_with(".lock"))
-                    && crate::held::is_held(dir, &entry.raw_name)
-            });
-        for entry in entries {
-            let path = format!("{inside}{}", entry.lossy_name());
-            let real = in_store(&model.key, &path);
-            if entry.stat.kind == EntryKind::Dir && depth < 32 {
-                found.book.add(&entry.stat, entry.stat.allocated, Users::one(model.owner));
-                model.dirs.push((real, entry.stat));
-                if let Ok(below) = dir.open_dir(&entry.raw_name)
-                    && let Ok(entries) = below.list()
-                {
-                    self.records(&below, &format!("{path}/"), entries, model, found, depth + 1);
-                }
-                continue;
-            }
-            if path.ends_with(".incomplete") {
-                let (kind, message) = if held {
-                    (
-                        ProblemKind::PartialLive,
-                        "a download into this directory is running; its partial file is left alone",
-                    )
-                } else {
-                    (
-                        ProblemKind::PartialDead,
-                        "a download was broken off; download again to go on, or remove this partial file",
-                    )
-                };
-                let owner = (!held).then(|| found.book.owner());
-                let certain = self.certain(dir, &entry);
-                found.book.add(&entry.stat, certain, owner.map_or(Users::Never, Users::one));
-                let items = vec![StrayItem { path: real.clone(), stat: entry.stat, link_target: None }];
-                let problem = Problem::new(kind, Some(&real), message);
-                found.strays.push(Stray { problem, repo_id: None, owner, items });
-                continue;
-            }
-            found.book.add(&entry.stat, entry.stat.allocated, Users::one(model.owner));
-            model.records.push((real, entry.stat));
-        }
-    }
-}
-
-fn in_store(key: &str, path: &str) -> String {
-    match (key.is_empty(), path.is_empty()) {
-        (true, _) => path.to_owned(),
-        (_, true) => key.to_owned(),
-        _ => format!("{key}/{path}"),
-    }
-}
-
-fn empty_model(owner: u32, key: String, name: String) -> FoundModel {
-    FoundModel {
-        owner,
-        key,
-        name,
-        repo: None,
-        files: Vec::new(),
-        dirs: Vec::new(),
-        problems: Vec::new(),
-        listing: None,
-        download_records: None,
-        records: Vec::new(),
-        is_file: false,
     }
 }

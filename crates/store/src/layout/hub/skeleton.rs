@@ -1,0 +1,73 @@
+//! What goes with the last of a repo: its directories, refs, listings and lock files.
+
+use super::super::{Counted, count_all, is_desktop_noise};
+use crate::access::{DirHandle, EntryKind};
+use crate::held::{self, Held};
+use crate::ledger::{LedgerBuilder, Users};
+use crate::scan::{Group, Scan, StrayItem};
+
+impl Scan {
+    /// Whether a download holds a lock of the repo that lies at `dir`, or may hold one that cannot be asked.
+    pub fn is_locked(&self, dir: &str) -> bool {
+        let locks = match self.root().open_dir(c".locks") {
+            Ok(locks) => locks,
+            Err(error) => return error.kind() != std::io::ErrorKind::NotFound,
+        };
+        let Ok(name) = std::ffi::CString::new(dir) else { return true };
+        match locks.open_dir(&name) {
+            Ok(dir) => held::any_in(&dir) != Held::No,
+            Err(error) => error.kind() != std::io::ErrorKind::NotFound,
+        }
+    }
+
+    /// What goes, beside its owners' own items, when all owners of a group go; deepest first. Read anew, for it is
+    /// wanted of few groups; items of the owners, such as their refs, may be among it.
+    pub fn skeleton(&self, group: &Group) -> Vec<StrayItem> {
+        let mut items = Vec::new();
+        let Ok(repo) = self.root().open_dir_below(&group.dir) else { return items };
+        let Ok(entries) = repo.list() else { return items };
+        for entry in &entries {
+            let Some(name) = entry.name() else { continue };
+            let path = format!("{}/{name}", group.dir);
+            match name {
+                // Their content is the owners' own.
+                "blobs" | "snapshots" if entry.stat.kind == EntryKind::Dir => {
+                    if let Ok(dir) = repo.open_dir(&entry.raw_name) {
+                        noise(&dir, &path, &mut items);
+                    }
+                    items.push(StrayItem { path, stat: entry.stat, link_target: None });
+                }
+                "refs" | "trees" | ".no_exist" => whole(&repo, entry, &path, &mut items),
+                _ if is_desktop_noise(name) => whole(&repo, entry, &path, &mut items),
+                _ => {}
+            }
+        }
+        if let Ok(stat) = repo.stat() {
+            items.push(StrayItem { path: group.dir.clone(), stat, link_target: None });
+        }
+        if let Ok(locks) = self.root().open_dir(c".locks")
+            && let Ok(name) = std::ffi::CString::new(group.dir.as_str())
+            && let Ok(stat) = locks.stat_of(&name)
+        {
+            let entry = crate::access::Entry { raw_name: name, stat };
+            whole(&locks, &entry, &format!(".locks/{}", group.dir), &mut items);
+        }
+        items
+    }
+}
+
+fn whole(dir: &DirHandle, entry: &crate::access::Entry, path: &str, items: &mut Vec<StrayItem>) {
+    let mut found = Counted { strays: &mut Vec::new(), items: Some(items) };
+    count_all(dir, entry, path, &Users::Never, &mut LedgerBuilder::default(), &mut found);
+}
+
+/// Lock files and what file managers leave, in a directory whose other content has owners.
+fn noise(dir: &DirHandle, path: &str, items: &mut Vec<StrayItem>) {
+    let Ok(entries) = dir.list() else { return };
+    for entry in entries {
+        if let Some(name) = entry.name().filter(|name| is_desktop_noise(name) || name.ends_with(".lock")) {
+            let path = format!("{path}/{name}");
+            items.push(StrayItem { path, stat: entry.stat, link_target: None });
+        }
+    }
+}

@@ -617,3 +617,15 @@ fn where_the_environment_says() {
     only(&found(&[("HF_HUB_CACHE", "$WHERE/a"), ("WHERE", "ROOT")], &[]), "in/hub-cache");
     assert!(found(&[("MLX_MODELS_DIR", "ROOT/m")], &[]).contains("in-models-dir"));
 }
+
+#[test]
+fn a_folder_inside_a_folder_counts_once() {
+    let (lab, folder) = Lab::with_folder();
+    folder.model("publisher/model", &four_bit(1).files());
+    let outer = format!("folder={}", folder.root().display());
+    let inner = format!("folder={}", folder.path("publisher").display());
+    let both = lab.preview(&["--store", &outer, "--store", &inner, "--models", "*"]);
+    let one = lab.preview(&["--store", &outer, "--models", "*"]);
+    assert_eq!(both["total_reclaimable_bytes"], one["total_reclaimable_bytes"]);
+    assert_eq!(both["candidates"].as_array().expect("rows").len(), 1);
+}

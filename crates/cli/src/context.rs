@@ -160,7 +160,26 @@ impl Context {
                 if looked.is_empty() { "nothing".to_owned() } else { looked.join(", ") }
             );
         }
-        Ok(stores.specs.clone())
+        // A folder inside a folder is found with it: read twice, its models would count twice. (A hub cache inside a
+        // folder is not: a folder leaves repos of a hub cache alone.)
+        let within = |inner: &StoreSpec| {
+            stores.specs.iter().find(|outer| {
+                *outer != inner
+                    && outer.kind() == StoreKind::Folder
+                    && inner.kind() == StoreKind::Folder
+                    && inner.root().starts_with(outer.root())
+            })
+        };
+        let mut specs = Vec::new();
+        for spec in &stores.specs {
+            match within(spec) {
+                Some(outer) => {
+                    self.printer.status(&format!("{spec} lies inside {outer}, and is read as part of it"));
+                }
+                None => specs.push(spec.clone()),
+            }
+        }
+        Ok(specs)
     }
 
     /// The stores that did not answer when they were looked for: they are not asked again.

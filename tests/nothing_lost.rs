@@ -311,3 +311,60 @@ fn sizes_that_no_disk_has() {
     lab.sync_any();
     assert_eq!(model(&lab.list(), "fine")["health"]["status"], "complete");
 }
+
+#[test]
+fn links_inside_one_cache_that_lead_into_a_detached_snapshot() {
+    let forms: [(&str, &str); 4] = [
+        ("models--acme--user/snapshots/0123456789abcdef0123456789abcdef01234567/sub", "../../../"),
+        ("models--we--ird--x/model.safetensors", "../"),
+        ("mystuff/q/model.safetensors", "../../"),
+        ("models--acme--one/mine", "../"),
+    ];
+    for (place, up) in forms {
+        let lab = Lab::new();
+        let repo = lab.hub.repo("acme/one");
+        let old = repo.snapshot(&four_bit(1).files());
+        let _ = repo.snapshot(&four_bit(2).files()).with_ref("main");
+        lab.sync();
+        assert_eq!(candidates(&lab.preview(&[])).len(), 1, "without the link it may go");
+        let link = lab.hub.root().join(place);
+        fs_err::create_dir_all(link.parent().expect("a directory")).expect("directories");
+        symlink(format!("{up}models--acme--one/snapshots/{}", old.commit), &link).expect("a link");
+        lab.sync_any();
+        let plan = lab.preview(&[]);
+        let items = plan["candidates"].to_string();
+        assert!(!items.contains(&old.commit), "{place}: {plan:#}");
+    }
+}
+
+#[test]
+fn a_link_that_leads_on_through_another_link() {
+    let (lab, folder) = Lab::with_folder();
+    let repo = lab.hub.repo("acme/one");
+    let old = repo.snapshot(&four_bit(1).files());
+    let _ = repo.snapshot(&four_bit(2).files()).with_ref("main");
+    let alias = lab.sandbox.root().join("alias");
+    symlink(old.path(), &alias).expect("a link");
+    fs_err::create_dir_all(folder.path("linked")).expect("a directory");
+    symlink(alias.join("model.safetensors"), folder.path("linked").join("model.safetensors"))
+        .expect("a link");
+    lab.sync_any();
+    let plan = lab.preview(&[]);
+    assert_eq!(plan["candidates"], json!([]), "{plan:#}");
+}
+
+#[test]
+fn a_pin_holds_when_the_volume_comes_back_under_another_name() {
+    let lab = Lab::new();
+    let (first, second) = (lab.sandbox.root().join("T7"), lab.sandbox.root().join("T7 1"));
+    let hub = mlxman_testkit::HubStore::create(first.clone());
+    let _ = hub.repo("acme/one").snapshot(&four_bit(1).files()).with_ref("main");
+    let _ = lab.run(["sync", "--fast", "--store", &format!("hub={}", first.display())]).success();
+    let _ = lab.run(["pin", "acme/one"]).success();
+    rename(&first, &second);
+    // The empty mount point stays behind.
+    fs_err::create_dir_all(&first).expect("a directory");
+    let plan = lab.preview(&["--store", &format!("hub={}", second.display()), "--models", "*"]);
+    assert_eq!(plan["candidates"], json!([]), "{plan:#}");
+    assert_eq!(kept(&plan), [("acme/one".to_owned(), "pinned_elsewhere".to_owned())]);
+}

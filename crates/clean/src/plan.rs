@@ -197,8 +197,10 @@ pub enum Keep {
     NewerIncomplete,
     /// It was fetched after the repo's refs were last written: somebody asked for that revision by its commit.
     AskedForByCommit,
-    /// A link in another store leads to it.
+    /// A link of another model or store leads to it.
     LinkedFrom,
+    /// Not all of it can be read.
+    Unreadable,
     /// It is the only snapshot of its repo: somebody asked for that revision by name.
     OnlySnapshot,
     /// Its manifest cannot be read, so what the user said of it is not known.

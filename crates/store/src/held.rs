@@ -26,7 +26,7 @@ pub(crate) fn of(dir: &DirHandle, name: &CStr) -> Held {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Held::No,
         Err(_) => return Held::Unknown,
     };
-    match rustix::fs::flock(&file, FlockOperation::NonBlockingLockShared) {
+    match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
         Ok(()) => {
             // Given back at once: a downloader that comes meanwhile finds it held for microseconds, and tries again.
             let _ = rustix::fs::flock(&file, FlockOperation::Unlock);

@@ -116,6 +116,8 @@ pub(crate) struct LedgerBuilder {
     apparent: u64,
     allocated: u64,
     entries: u64,
+    /// Links that were counted and not followed, with their text: what they lead to is somebody's.
+    pub(crate) links: Vec<(String, String)>,
 }
 
 impl LedgerBuilder {
@@ -155,7 +157,8 @@ impl LedgerBuilder {
     }
 
     /// Takes in another builder; gives by how much its owners' ids were shifted.
-    pub(crate) fn merge(&mut self, other: LedgerBuilder) -> OwnerId {
+    pub(crate) fn merge(&mut self, mut other: LedgerBuilder) -> OwnerId {
+        self.links.append(&mut other.links);
         let shift = self.owners;
         for (mut users, bytes) in other.classes {
             users.shift(shift);

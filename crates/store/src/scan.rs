@@ -312,10 +312,14 @@ impl Scan {
         self.beside.get(path).map_or(&[], Vec::as_slice)
     }
 
-    /// Where links lead that leave the store, as absolute paths by their text: files of others that this store's
-    /// models use.
-    pub fn outside(&self) -> impl Iterator<Item = &Path> {
-        self.models.iter().flat_map(|model| &model.outside).chain(&self.strays_outside).map(PathBuf::as_path)
+    /// Where links lead that are not a snapshot's own links to its blobs, as absolute paths by their text, each with the
+    /// key of the model that has the link: what they lead to is needed.
+    pub fn outside(&self) -> impl Iterator<Item = (Option<&str>, &Path)> {
+        let of_models = self
+            .models
+            .iter()
+            .flat_map(|model| model.outside.iter().map(|path| (Some(model.key.as_str()), path.as_path())));
+        of_models.chain(self.strays_outside.iter().map(|path| (None, path.as_path())))
     }
 
     /// The open root, for reading below it without following links.

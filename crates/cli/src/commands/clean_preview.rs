@@ -42,7 +42,13 @@ pub(super) fn run(args: &Preview, context: &Context) -> Result<Verdict> {
             })
             .collect()
     };
-    let pinned_elsewhere = pinned_elsewhere(&rows, &read, context);
+    let found: HashSet<(&str, &str)> = survey
+        .stores
+        .iter()
+        .flat_map(|store| &store.models)
+        .map(|model| (model.summary.store.as_str(), model.summary.key.as_str()))
+        .collect();
+    let pinned_elsewhere = pinned_elsewhere(&rows, &found, context);
     let plan = preview(
         &survey,
         Asked { filters: &filters, gone: &gone, pinned_elsewhere: &pinned_elsewhere, now: context.now },
@@ -63,10 +69,14 @@ pub(super) fn run(args: &Preview, context: &Context) -> Result<Verdict> {
     Ok(Verdict::of_stores(read.len(), wrong))
 }
 
-/// Pinned models of stores that are not there now: their volume may be mounted elsewhere.
-fn pinned_elsewhere(rows: &[Row], read: &[String], context: &Context) -> Vec<Row> {
-    let pinned: Vec<&Row> =
-        rows.iter().filter(|row| row.summary.pinned && !read.contains(&row.summary.store)).collect();
+/// Pinned models that are not where they were: their volume may be mounted elsewhere now.
+fn pinned_elsewhere(rows: &[Row], found: &HashSet<(&str, &str)>, context: &Context) -> Vec<Row> {
+    let pinned: Vec<&Row> = rows
+        .iter()
+        .filter(|row| {
+            row.summary.pinned && !found.contains(&(row.summary.store.as_str(), row.summary.key.as_str()))
+        })
+        .collect();
     let stores: BTreeSet<StoreSpec> =
         pinned.iter().filter_map(|row| row.summary.store.parse().ok()).collect();
     let silent = context.silent_stores();
@@ -76,7 +86,14 @@ fn pinned_elsewhere(rows: &[Row], read: &[String], context: &Context) -> Vec<Row
         .filter(|store| store.there == Ok(true))
         .map(|store| store.spec.id())
         .collect();
-    pinned.into_iter().filter(|row| !here.contains(&row.summary.store)).cloned().collect()
+    // The store answers, so asking for a directory in it does not hang; an empty mount point has none.
+    let is_there = |row: &Row| {
+        here.contains(&row.summary.store)
+            && row.summary.store.split_once('=').is_some_and(|(_, root)| {
+                std::path::Path::new(root).join(&row.summary.key).symlink_metadata().is_ok()
+            })
+    };
+    pinned.into_iter().filter(|row| !is_there(row)).cloned().collect()
 }
 
 fn table(plan: &Plan, context: &Context) -> Result<()> {

@@ -107,6 +107,11 @@ fn count_below(
             }
             Err(error) => unread(format!("this directory cannot be read: {error}; check its permissions")),
         },
+        EntryKind::Link => {
+            if let Ok(target) = dir.read_link(&entry.raw_name) {
+                book.links.push((path.to_owned(), target));
+            }
+        }
         _ => {}
     }
     if let Some(items) = &mut found.items {
@@ -135,4 +140,12 @@ fn by_text(root: &str, base: &str, target: &str) -> PathBuf {
         }
     }
     PathBuf::from(format!("/{}", parts.join("/")))
+}
+
+/// Where links that were counted and not followed lead, by their text.
+fn followed_by_text(root: &str, links: Vec<(String, String)>) -> impl Iterator<Item = PathBuf> {
+    links.into_iter().map(move |(path, target)| {
+        let base = path.rsplit_once('/').map_or("", |(parent, _)| parent);
+        by_text(root, base, &target)
+    })
 }

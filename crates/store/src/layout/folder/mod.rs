@@ -16,7 +16,7 @@ use std::path::PathBuf;
 
 use rayon::prelude::*;
 
-use super::{Counted, Layout, by_text, count_all};
+use super::{Counted, Layout, by_text, count_all, followed_by_text};
 use crate::access::{DirHandle, Entry, EntryKind, Stat};
 use crate::filesystem::Filesystem;
 use crate::ledger::{LedgerBuilder, OwnerId, Users};
@@ -62,7 +62,9 @@ impl Layout for Folder {
             }
         }
         found.book_files();
-        let Found { models, strays, book, outside, .. } = found;
+        let Found { models, strays, mut book, mut outside, .. } = found;
+        let root_path = spec.root().to_string_lossy();
+        outside.extend(followed_by_text(&root_path, std::mem::take(&mut book.links)));
         let found =
             FoundInStore { models, strays, ledger: book.finish(), outside, ..FoundInStore::default() };
         Ok(Scan::new(spec.clone(), filesystem, root, found))

@@ -27,7 +27,7 @@ use std::path::PathBuf;
 
 use rayon::prelude::*;
 
-use super::{Counted, Layout, by_text, count_all};
+use super::{Counted, Layout, by_text, count_all, followed_by_text};
 use crate::access::{DirHandle, Entry, EntryKind};
 use crate::held::{self, Held};
 use crate::ledger::{LedgerBuilder, OwnerId, Users};
@@ -209,16 +209,12 @@ impl Layout for Hub {
                             payload: None,
                         });
                     }
-                    if entry.stat.kind == EntryKind::Link
-                        && let Ok(target) = root.read_link(&entry.raw_name)
-                    {
-                        outside.push(by_text(&root_path, "", &target));
-                    }
                     let mut found = Counted { strays: &mut strays, items: None };
                     count_all(&root, entry, &entry.lossy_name(), &Users::Never, &mut book, &mut found);
                 }
             }
         }
+        outside.extend(followed_by_text(&root_path, std::mem::take(&mut book.links)));
         let ledger = book.finish();
         let found = FoundInStore { models, strays, ledger, held_elsewhere, beside, groups, outside };
         Ok(Scan::new(spec.clone(), filesystem, root, found))

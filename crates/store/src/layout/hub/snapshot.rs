@@ -4,7 +4,7 @@ use std::ffi::CString;
 use std::io::Read;
 use std::path::PathBuf;
 
-use super::super::{certain_of, is_desktop_noise};
+use super::super::{by_text, certain_of, is_desktop_noise};
 use super::Around;
 use crate::access::{DirHandle, Entry, EntryKind, Stat};
 use crate::problem::{Problem, ProblemKind};
@@ -254,7 +254,8 @@ impl Walk<'_> {
                 ),
             };
         }
-        // Elsewhere in the store: one hop, to a regular file.
+        // Elsewhere in the store: one hop, to a regular file. Whatever is there, it is somebody's who is linked to.
+        found.outside.push(by_text(self.around.root_path, "", &real));
         match self.stat_below(&real) {
             Ok(stat) if stat.kind == EntryKind::File => {
                 found.foreign.push(real.clone());

@@ -95,38 +95,64 @@ pub(super) struct Looking {
     pub(super) user_speaks: bool,
 }
 
-/// Walks all stores at once and inspects what changed, each store in threads of its own.
+/// Walks all stores at once, each in threads of its own.
+pub(super) fn scan_all(
+    specs: &[StoreSpec],
+    silent: &[StoreSpec],
+    limit: Duration,
+) -> Vec<Result<Scan, ScanError>> {
+    let asked = specs.iter().filter(|spec| !silent.contains(spec)).cloned().collect();
+    let scan = |spec: StoreSpec, progress: &Progress| layout_of(spec.kind()).scan(&spec, progress);
+    let mut results = watch(asked, limit, scan).into_iter();
+    let answer = |spec: &StoreSpec| {
+        let result = if silent.contains(spec) { None } else { results.next() };
+        result.unwrap_or(Err(Late::TooSlow(limit))).unwrap_or_else(|late| Err(too_late(spec, late)))
+    };
+    specs.iter().map(answer).collect()
+}
+
+/// Inspects what changed in stores that were walked, each in threads of its own.
 pub(super) fn look(
     specs: &[StoreSpec],
+    scans: Vec<Result<Scan, ScanError>>,
     looking: &Looking,
-    silent: &[StoreSpec],
     limit: Duration,
 ) -> Vec<Result<Observed, ScanError>> {
     let looking = looking.clone();
-    let asked: Vec<StoreSpec> = specs.iter().filter(|spec| !silent.contains(spec)).cloned().collect();
-    let results = watch(asked, limit, move |spec: StoreSpec, progress: &Progress| {
-        let scan = layout_of(spec.kind()).scan(&spec, progress)?;
+    let mut failed = Vec::with_capacity(scans.len());
+    let mut walked = Vec::with_capacity(scans.len());
+    for scan in scans {
+        match scan {
+            Ok(scan) => {
+                walked.push(scan);
+                failed.push(None);
+            }
+            Err(error) => failed.push(Some(error)),
+        }
+    }
+    let results = watch(walked, limit, move |scan: Scan, progress: &Progress| {
         let id = scan.spec.id();
         let known = looking.known.get(&id);
         let models = in_parallel(&scan.models, |model| {
             one(&scan, &id, model, known.and_then(|known| known.get(&model.key)), &looking, progress)
         });
-        Ok(Observed { scan, models })
+        Observed { scan, models }
     });
     let mut results = results.into_iter();
-    specs
-        .iter()
-        .map(|spec| {
-            let root = spec.root().to_owned();
-            let result = if silent.contains(spec) { None } else { results.next() };
-            result.unwrap_or(Err(Late::TooSlow(limit))).unwrap_or_else(|late| {
-                Err(match late {
-                    Late::TooSlow(limit) => ScanError::TooSlow { root, seconds: limit.as_secs() },
-                    Late::Lost => ScanError::Lost { root },
-                })
-            })
-        })
-        .collect()
+    let answer = |(spec, failed): (&StoreSpec, Option<ScanError>)| match failed {
+        Some(error) => Err(error),
+        None => results.next().unwrap_or(Err(Late::Lost)).map_err(|late| too_late(spec, late)),
+    };
+    specs.iter().zip(failed).map(answer).collect()
+}
+
+/// Why a store that gave no answer is not read.
+pub(super) fn too_late(spec: &StoreSpec, late: Late) -> ScanError {
+    let root = spec.root().to_owned();
+    match late {
+        Late::TooSlow(limit) => ScanError::TooSlow { root, seconds: limit.as_secs() },
+        Late::Lost => ScanError::Lost { root },
+    }
 }
 
 /// Threads of this store's own, and only where there is enough to do.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use mlxman_store::{ProblemKind, Scan, ScanError, StoreSpec};
+use mlxman_store::{Late, ProblemKind, Scan, ScanError, StoreSpec};
 use rayon::prelude::*;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -15,7 +15,9 @@ use serde_json::Value;
 use super::across::{Across, Beside, adapters_beside, look_again, one_short_name_each, sources_by_commit};
 use super::hashes::{Hashes, Job, hash};
 use super::index::{Entry, StoreProblem, StoreRecord};
-use super::observe::{Fresh, Looking, Observed, State, Work, assemble, is_replaced, look, replaced};
+use super::observe::{
+    Fresh, Looking, Observed, State, Work, assemble, is_replaced, look, replaced, scan_all, too_late,
+};
 use super::shelf::{Keeps, dir_in};
 use super::{
     Asking, Folders, Registry, RegistryError, StoreSurvey, Survey, SurveyedModel, compared, merge, names,
@@ -241,6 +243,8 @@ impl Registry {
         let across = self.look_across(&mut looked.observed, options, observer);
         let settled = self.settle_all(specs, &looked, catalog, options, &across);
         let report = self.commit(settled, &looked, across, options, observer)?;
+        // What was found is a hundred thousand small pieces in a large store: nobody has to wait until they are freed.
+        std::thread::spawn(move || drop(looked));
         Ok(match first {
             Some(first) => first.then(report),
             None => report,
@@ -254,7 +258,15 @@ impl Registry {
         options: &SyncOptions,
     ) -> Result<Looked, RegistryError> {
         let mut silent = options.silent.clone();
-        let loaded = self.load(&Asking { specs, limit: options.store_limit, silent: &silent })?;
+        let limit = options.store_limit;
+        // The stores are walked while the registry is read: neither needs the other yet.
+        let (scans, loaded) = std::thread::scope(|scope| {
+            let scans = scope.spawn(|| scan_all(specs, &options.silent, limit));
+            let loaded = self.load(&Asking { specs, limit, silent: &options.silent });
+            (scans.join(), loaded)
+        });
+        let loaded = loaded?;
+        let mut scans = scans.unwrap_or_else(|panic| std::panic::resume_unwind(panic));
         silent.extend(
             loaded
                 .away
@@ -279,7 +291,12 @@ impl Registry {
             only: Arc::new(options.only.clone()),
             user_speaks: !options.overrides.is_empty() || options.notes.is_some(),
         };
-        let mut observed = look(specs, &looking, &silent, options.store_limit);
+        for (spec, scan) in specs.iter().zip(&mut scans) {
+            if silent.contains(spec) && !options.silent.contains(spec) {
+                *scan = Err(too_late(spec, Late::TooSlow(limit)));
+            }
+        }
+        let mut observed = look(specs, scans, &looking, limit);
         for (spec, result) in specs.iter().zip(&mut observed) {
             let id = spec.id();
             let present: HashSet<&str> = known

@@ -97,6 +97,7 @@ impl Walk<'_> {
             Err(error) => return unreadable(if inside.is_empty() { "." } else { inside }, &error, found),
         };
         self.around.progress.step(entries.len() as u64);
+        found.files.reserve(entries.len());
         for entry in entries {
             let rest = |link_target: Option<String>| StrayItem {
                 path: format!("{place}/{}", entry.lossy_name()),

@@ -6,6 +6,7 @@ mod bench;
 mod demo;
 mod generate;
 mod install;
+mod mlx;
 mod peers;
 mod step;
 mod test;
@@ -32,6 +33,8 @@ enum Chore {
     Generate(generate::Args),
     /// Installs mlxman for this user
     Install(install::Args),
+    /// Makes MLX ready on Linux, once; nothing is needed on macOS
+    Mlx(mlx::Args),
     /// Runs every check that a change has to pass
     Test(test::Args),
 }
@@ -42,6 +45,7 @@ fn main() -> ExitCode {
         Chore::Demo(args) => demo::run(&args),
         Chore::Generate(args) => generate::run(&args),
         Chore::Install(args) => install::run(&args),
+        Chore::Mlx(args) => mlx::run(&args),
         Chore::Test(args) => test::run(&args),
     };
     match done {

@@ -149,11 +149,9 @@ fn pip(package: &str, dir: &Path, file: &str) -> Result<()> {
         .args(["--only-binary", ":all:", "--target"])
         .arg(dir)
         .arg(package);
-    let output = install
-        .stdout(Stdio::null())
-        .stderr(Stdio::piped())
-        .output()
-        .context("`python3` can't be run; MLX is fetched with its pip (on Debian and Ubuntu: `python3-pip`)")?;
+    let output = install.stdout(Stdio::null()).stderr(Stdio::piped()).output().context(
+        "`python3` can't be run; MLX is fetched with its pip (on Debian and Ubuntu: `python3-pip`)",
+    )?;
     if !output.status.success() {
         let stderr = String::from_utf8_lossy(&output.stderr);
         let why = stderr.lines().rfind(|line| !line.trim().is_empty()).unwrap_or("it gave no reason");

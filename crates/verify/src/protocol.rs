@@ -64,7 +64,7 @@ pub struct Request {
 }
 
 /// What to measure, as `mlx_lm.benchmark` does: a prompt of random tokens, a warm-up, then trials.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Measure {
     /// Tokens of the prompt.
     pub prompt_tokens: u32,

@@ -1,0 +1,243 @@
+//! Attention with heads.
+
+use mlx_rs::fast::{ScaledDotProductAttentionMask, scaled_dot_product_attention};
+use mlx_rs::{Array, Dtype, fast, ops};
+use mlxman_lm::decoder::{Heads, QkNorm, Qkv};
+
+use crate::cache::{Cache, Mask};
+use crate::checkpoint::Checkpoint;
+use crate::error::Result;
+use crate::linear::{Linear, vector};
+use crate::norm::Norm;
+use crate::ops::{part, scalar};
+use crate::rope::Rope;
+
+#[derive(Debug)]
+pub(crate) struct Attention {
+    heads: i32,
+    kv_heads: i32,
+    head_dim: i32,
+    input: Input,
+    output: Linear,
+    qk_norm: HeadNorms,
+    rope: Rope,
+    scale: f32,
+    soft_cap: Option<f32>,
+    sinks: Option<Array>,
+    queries_in_float32: bool,
+    clip: Option<f32>,
+}
+
+#[derive(Debug)]
+enum Input {
+    Separate(Linear, Linear, Linear),
+    Stacked(Linear),
+    Grouped(Linear),
+}
+
+#[derive(Debug)]
+enum HeadNorms {
+    None,
+    EachHead(Norm, Norm),
+    EachHeadRotated(Norm, Norm),
+    AllHeads(Norm, Norm),
+    OwnWeight { q: Array, k: Array, eps: f32 },
+}
+
+impl Attention {
+    pub(crate) fn take(from: &mut Checkpoint, described: &Heads) -> Result<Attention> {
+        let input = match &described.input {
+            Qkv::Separate { q, k, v } => {
+                Input::Separate(Linear::take(from, q)?, Linear::take(from, k)?, Linear::take(from, v)?)
+            }
+            Qkv::Stacked(one) => Input::Stacked(Linear::take(from, one)?),
+            Qkv::Grouped(one) => Input::Grouped(Linear::take(from, one)?),
+        };
+        let mut both =
+            |q, k| Ok::<_, crate::error::EngineError>((Norm::take(from, q)?, Norm::take(from, k)?));
+        let qk_norm = match &described.qk_norm {
+            QkNorm::None => HeadNorms::None,
+            QkNorm::EachHead(q, k) => both(q, k).map(|(q, k)| HeadNorms::EachHead(q, k))?,
+            QkNorm::EachHeadRotated(q, k) => both(q, k).map(|(q, k)| HeadNorms::EachHeadRotated(q, k))?,
+            QkNorm::AllHeads(q, k) => both(q, k).map(|(q, k)| HeadNorms::AllHeads(q, k))?,
+            QkNorm::EachHeadOwnWeight { q, k, eps } => HeadNorms::OwnWeight {
+                q: head_weights(from, q, described.heads, described.head_dim)?,
+                k: head_weights(from, k, described.kv_heads, described.head_dim)?,
+                eps: *eps,
+            },
+        };
+        let sinks = match &described.sinks {
+            Some(name) => Some(vector(from, name, described.heads)?),
+            None => None,
+        };
+        Ok(Attention {
+            heads: described.heads as i32,
+            kv_heads: described.kv_heads as i32,
+            head_dim: described.head_dim as i32,
+            input,
+            output: Linear::take(from, &described.output)?,
+            qk_norm,
+            rope: Rope::new(&described.rope),
+            scale: described.scale,
+            soft_cap: described.soft_cap,
+            sinks,
+            queries_in_float32: described.queries_in_float32,
+            clip: described.clip,
+        })
+    }
+
+    /// Whether its mask has to be an array.
+    pub(crate) fn needs_pairs(&self) -> bool {
+        self.soft_cap.is_some()
+    }
+
+    /// `x` is `[batch, tokens, hidden]`.
+    pub(crate) fn forward(&self, x: &Array, mask: &Mask, cache: &mut Cache) -> Result<Array> {
+        let (batch, tokens) = (x.shape()[0], x.shape()[1]);
+        let (mut q, mut k, mut v) = self.project(x)?;
+        if let Some(most) = self.clip {
+            for array in [&mut q, &mut k, &mut v] {
+                *array = ops::clip(&*array, (scalar(-most, array)?, scalar(most, array)?))?;
+            }
+        }
+        if let HeadNorms::AllHeads(q_norm, k_norm) = &self.qk_norm {
+            (q, k) = (q_norm.forward(&q)?, k_norm.forward(&k)?);
+        }
+        q = q.reshape(&[batch, tokens, self.heads, self.head_dim])?;
+        k = k.reshape(&[batch, tokens, self.kv_heads, self.head_dim])?;
+        v = v.reshape(&[batch, tokens, self.kv_heads, -1])?;
+        match &self.qk_norm {
+            HeadNorms::EachHead(q_norm, k_norm) => (q, k) = (q_norm.forward(&q)?, k_norm.forward(&k)?),
+            HeadNorms::OwnWeight { q: q_weight, k: k_weight, eps } => {
+                q = q_weight.multiply(fast::layer_norm(&q, None, None, *eps)?)?;
+                k = k_weight.multiply(fast::layer_norm(&k, None, None, *eps)?)?;
+            }
+            _ => {}
+        }
+        let order = [0, 2, 1, 3];
+        q = self.rope.forward(&q.transpose_axes(&order)?, cache.offset())?;
+        k = self.rope.forward(&k.transpose_axes(&order)?, cache.offset())?;
+        if let HeadNorms::EachHeadRotated(q_norm, k_norm) = &self.qk_norm {
+            (q, k) = (q_norm.forward(&q)?, k_norm.forward(&k)?);
+        }
+        let (k, v) = cache.extend(k, v.transpose_axes(&order)?)?;
+        let out = self.attend(q, &k, &v, mask)?;
+        let out = out.transpose_axes(&order)?.reshape(&[batch, tokens, -1])?;
+        self.output.forward(&out)
+    }
+
+    fn project(&self, x: &Array) -> Result<(Array, Array, Array)> {
+        let (q_size, kv_size) = (self.heads * self.head_dim, self.kv_heads * self.head_dim);
+        match &self.input {
+            Input::Separate(q, k, v) => Ok((q.forward(x)?, k.forward(x)?, v.forward(x)?)),
+            Input::Stacked(all) => {
+                let all = all.forward(x)?;
+                Ok((
+                    part(&all, 2, 0, q_size)?,
+                    part(&all, 2, q_size, q_size + kv_size)?,
+                    part(&all, 2, q_size + kv_size, q_size + 2 * kv_size)?,
+                ))
+            }
+            Input::Grouped(all) => {
+                let (batch, tokens) = (x.shape()[0], x.shape()[1]);
+                let group = self.heads / self.kv_heads;
+                let all = all.forward(x)?;
+                let all = all.reshape(&[batch, tokens, self.kv_heads, group + 2, self.head_dim])?;
+                let flat = |array: Array| array.reshape(&[batch, tokens, -1]);
+                Ok((
+                    flat(part(&all, 3, 0, group)?)?,
+                    flat(part(&all, 3, group, group + 1)?)?,
+                    flat(part(&all, 3, group + 1, group + 2)?)?,
+                ))
+            }
+        }
+    }
+
+    fn attend(&self, q: Array, k: &Array, v: &Array, mask: &Mask) -> Result<Array> {
+        if let Some(cap) = self.soft_cap {
+            return self.attend_capped(q, k, v, mask, cap);
+        }
+        let dtype = v.dtype();
+        let q = if self.queries_in_float32 { q.as_dtype(Dtype::Float32)? } else { q };
+        let sinks = self.sinks.as_ref();
+        let out = match mask {
+            Mask::None => scaled_dot_product_attention(
+                &q,
+                k,
+                v,
+                self.scale,
+                None::<ScaledDotProductAttentionMask<'_>>,
+                sinks,
+            )?,
+            Mask::Causal => scaled_dot_product_attention(
+                &q,
+                k,
+                v,
+                self.scale,
+                Some(ScaledDotProductAttentionMask::Causal),
+                sinks,
+            )?,
+            Mask::Pairs(pairs) => scaled_dot_product_attention(&q, k, v, self.scale, pairs, sinks)?,
+        };
+        Ok(if self.queries_in_float32 { out.as_dtype(dtype)? } else { out })
+    }
+
+    /// The same with scores bounded by tanh, which MLX's own attention cannot do.
+    fn attend_capped(&self, q: Array, k: &Array, v: &Array, mask: &Mask, cap: f32) -> Result<Array> {
+        let (batch, tokens) = (q.shape()[0], q.shape()[2]);
+        let q = q.multiply(scalar(self.scale, &q)?)?;
+        let group = self.heads / self.kv_heads;
+        let q = q.reshape(&[batch, self.kv_heads, group, tokens, self.head_dim])?;
+        let (k, v) = (k.expand_dims(2)?, v.expand_dims(2)?);
+        let scores = ops::matmul(&q, k.swap_axes(-1, -2)?)?;
+        let cap = scalar(cap, &scores)?;
+        let mut scores = ops::tanh(scores.divide(&cap)?)?.multiply(&cap)?;
+        if let Mask::Pairs(pairs) = mask {
+            scores = ops::select(pairs, &scores, lowest(scores.dtype())?)?;
+        }
+        let weights = ops::softmax_axis(&scores, -1, true)?;
+        Ok(ops::matmul(&weights, &v)?.reshape(&[batch, self.heads, tokens, -1])?)
+    }
+
+    pub(crate) fn arrays(&self) -> Vec<(String, Array)> {
+        let mut arrays = self.output.arrays();
+        match &self.input {
+            Input::Separate(q, k, v) => [q, k, v].iter().for_each(|linear| arrays.extend(linear.arrays())),
+            Input::Stacked(all) | Input::Grouped(all) => arrays.extend(all.arrays()),
+        }
+        match &self.qk_norm {
+            HeadNorms::None => {}
+            HeadNorms::EachHead(q, k) | HeadNorms::EachHeadRotated(q, k) | HeadNorms::AllHeads(q, k) => {
+                arrays.extend(q.arrays());
+                arrays.extend(k.arrays());
+            }
+            HeadNorms::OwnWeight { q, k, .. } => {
+                arrays.push(("q_norm.weight".to_owned(), q.clone()));
+                arrays.push(("k_norm.weight".to_owned(), k.clone()));
+            }
+        }
+        arrays.extend(self.sinks.iter().map(|sinks| ("sinks".to_owned(), sinks.clone())));
+        arrays
+    }
+}
+
+/// `[heads, head_dim]`: one table, or a tensor a head where the name has `{}`.
+fn head_weights(from: &mut Checkpoint, name: &str, heads: usize, head_dim: usize) -> Result<Array> {
+    if !name.contains("{}") {
+        return from.take(&format!("{name}.weight"), &[heads, head_dim]);
+    }
+    let each: Vec<Array> = (0..heads)
+        .map(|head| vector(from, &format!("{}.weight", name.replace("{}", &head.to_string())), head_dim))
+        .collect::<Result<_>>()?;
+    Ok(ops::stack(&each, 0)?)
+}
+
+/// The least number of a type.
+pub(crate) fn lowest(dtype: Dtype) -> Result<Array> {
+    let least = match dtype {
+        Dtype::Float16 => -65504.0,
+        Dtype::Bfloat16 => -3.389_531_4e38,
+        _ => f32::MIN,
+    };
+    Ok(Array::from_f32(least).as_dtype(dtype)?)
+}

@@ -1,0 +1,179 @@
+//! A model's files: its config, and its tensors by name, read by MLX when they are needed.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+
+use mlx_rs::{Array, transforms};
+use serde_json::Value;
+
+use crate::error::{EngineError, Kind, Result};
+use crate::ops::is_float;
+
+/// The type of activations, and of everything in a checkpoint that is no packed integer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Dtype {
+    /// As the checkpoint has it.
+    Checkpoint,
+    /// Single precision.
+    Float32,
+    /// Half precision, with single precision's range.
+    Bfloat16,
+    /// Half precision.
+    Float16,
+}
+
+impl Dtype {
+    fn of_mlx(self) -> Option<mlx_rs::Dtype> {
+        match self {
+            Dtype::Checkpoint => None,
+            Dtype::Float32 => Some(mlx_rs::Dtype::Float32),
+            Dtype::Bfloat16 => Some(mlx_rs::Dtype::Bfloat16),
+            Dtype::Float16 => Some(mlx_rs::Dtype::Float16),
+        }
+    }
+}
+
+/// Told while tensors are read: bytes so far, and of how many.
+pub type Progress<'a> = dyn FnMut(u64, u64) + 'a;
+
+/// How many bytes are evaluated at once: enough to keep MLX busy, and little beside a model.
+const AT_ONCE: u64 = 256 << 20;
+
+/// A model's files.
+#[derive(Debug)]
+pub struct Checkpoint {
+    /// `config.json`.
+    pub config: Value,
+    pub(crate) tensors: HashMap<String, Array>,
+    pub(crate) dtype: Dtype,
+    dir: PathBuf,
+}
+
+impl Checkpoint {
+    /// Opens the model in a directory. The tensors' headers are read, and nothing else yet.
+    ///
+    /// # Errors
+    /// When a file is not there, or is not what it should be.
+    pub fn open(dir: &Path, dtype: Dtype) -> Result<Self> {
+        let config = dir.join("config.json");
+        let bad =
+            |path: &Path, why: String| EngineError::new(Kind::BadFile, format!("{}: {why}", path.display()));
+        let text = std::fs::read(&config).map_err(|error| bad(&config, error.to_string()))?;
+        let document = serde_json::from_slice(&text).map_err(|error| bad(&config, error.to_string()))?;
+        let tensors = read_tensors(&weight_files(dir)?)?;
+        Ok(Checkpoint { config: document, tensors, dtype, dir: dir.to_owned() })
+    }
+
+    /// The type that a floating tensor is used in.
+    pub(crate) fn cast(&self, array: Array) -> Result<Array> {
+        match self.dtype.of_mlx() {
+            Some(dtype) if is_float(array.dtype()) && array.dtype() != dtype => Ok(array.as_dtype(dtype)?),
+            _ => Ok(array),
+        }
+    }
+
+    /// Takes a tensor out, as it lies there.
+    pub(crate) fn take_if(&mut self, name: &str) -> Option<Array> {
+        self.tensors.remove(name)
+    }
+
+    /// Takes a tensor of a shape out, in the type that is used.
+    pub(crate) fn take(&mut self, name: &str, shape: &[usize]) -> Result<Array> {
+        let array = self.take_if(name).ok_or_else(|| self.missing(name))?;
+        expect_shape(name, &array, shape)?;
+        self.cast(array)
+    }
+
+    /// What is said of a tensor that is not there.
+    pub(crate) fn missing(&self, name: &str) -> EngineError {
+        EngineError::new(
+            Kind::MissingTensor,
+            format!("the tensor `{name}`, which this architecture needs, is not in {}", self.dir.display()),
+        )
+    }
+}
+
+/// Every tensor of some files, for models that no family describes.
+pub(crate) fn read_tensors(files: &[PathBuf]) -> Result<HashMap<String, Array>> {
+    let mut tensors = HashMap::new();
+    for file in files {
+        let read = Array::load_safetensors(file).map_err(|error| {
+            EngineError::new(Kind::BadFile, format!("MLX cannot read {}: {error}", file.display()))
+        })?;
+        tensors.extend(read);
+    }
+    Ok(tensors)
+}
+
+/// The files that hold the weights: `model*.safetensors`, as mlx_lm looks for them, or any other safetensors file.
+fn weight_files(dir: &Path) -> Result<Vec<PathBuf>> {
+    let bad = |why: String| EngineError::new(Kind::BadFile, format!("{}: {why}", dir.display()));
+    let entries = std::fs::read_dir(dir).map_err(|error| bad(error.to_string()))?;
+    let mut files: Vec<PathBuf> = entries
+        .filter_map(|entry| entry.ok().map(|entry| entry.path()))
+        .filter(|path| path.extension().is_some_and(|extension| extension == "safetensors"))
+        .collect();
+    files.sort();
+    let is_model = |path: &PathBuf| {
+        path.file_name().and_then(|name| name.to_str()).is_some_and(|name| name.starts_with("model"))
+    };
+    if files.iter().any(is_model) {
+        files.retain(is_model);
+    }
+    if files.is_empty() {
+        return Err(bad("there is no safetensors file in it".to_owned()));
+    }
+    Ok(files)
+}
+
+/// Whether a tensor has a shape.
+pub(crate) fn expect_shape(name: &str, array: &Array, shape: &[usize]) -> Result<()> {
+    let fits = array.shape().len() == shape.len()
+        && array.shape().iter().zip(shape).all(|(have, want)| usize::try_from(*have) == Ok(*want));
+    if fits {
+        return Ok(());
+    }
+    Err(EngineError::new(
+        Kind::WrongShape,
+        format!("the tensor `{name}` has the shape {:?}, and {shape:?} is needed", array.shape()),
+    ))
+}
+
+/// Reads tensors into memory, some at a time, and looks whether all their numbers are finite.
+pub(crate) fn evaluate(arrays: &[(String, Array)], progress: &mut Progress<'_>) -> Result<()> {
+    let size = |array: &Array| array.nbytes() as u64;
+    let total: u64 = arrays.iter().map(|(_, array)| size(array)).sum();
+    let mut done = 0;
+    let mut rest = arrays;
+    while !rest.is_empty() {
+        let mut bytes = 0;
+        let count = rest
+            .iter()
+            .take_while(|(_, array)| {
+                let before = bytes;
+                bytes += size(array);
+                before == 0 || bytes <= AT_ONCE
+            })
+            .count();
+        let (now, later) = rest.split_at(count);
+        let checks: Vec<Array> = now.iter().map(|(_, array)| all_finite(array)).collect::<Result<_>>()?;
+        transforms::eval(now.iter().map(|(_, array)| array).chain(&checks))?;
+        for ((name, array), check) in now.iter().zip(&checks) {
+            if !check.try_item_exact::<bool>().unwrap_or(false) {
+                return Err(EngineError::new(
+                    Kind::NotFiniteWeights,
+                    format!("the tensor `{name}` holds NaN or Inf ({:?} {:?})", array.dtype(), array.shape()),
+                ));
+            }
+        }
+        done += now.iter().map(|(_, array)| size(array)).sum::<u64>();
+        progress(done, total);
+        rest = later;
+    }
+    Ok(())
+}
+
+/// One truth: whether every number is finite.
+fn all_finite(array: &Array) -> Result<Array> {
+    Ok(if is_float(array.dtype()) { array.is_finite()?.all(None)? } else { Array::from_bool(true) })
+}

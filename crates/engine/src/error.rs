@@ -1,0 +1,45 @@
+//! What can go wrong with a model.
+
+/// Why a model could not be loaded or run.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct EngineError {
+    /// In a word.
+    pub kind: Kind,
+    /// For a person: what, and where.
+    pub message: String,
+}
+
+/// Kinds of errors.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Kind {
+    /// A file cannot be read, or is none that MLX reads.
+    BadFile,
+    /// The config describes no model.
+    BadConfig,
+    /// A tensor is not there.
+    MissingTensor,
+    /// A tensor has a shape or a type that does not fit.
+    WrongShape,
+    /// NaN or Inf in weights.
+    NotFiniteWeights,
+    /// NaN or Inf in logits.
+    NotFiniteLogits,
+    /// MLX said no.
+    Engine,
+}
+
+impl EngineError {
+    pub(crate) fn new(kind: Kind, message: impl Into<String>) -> Self {
+        EngineError { kind, message: message.into() }
+    }
+}
+
+impl From<mlx_rs::error::Exception> for EngineError {
+    fn from(error: mlx_rs::error::Exception) -> Self {
+        EngineError::new(Kind::Engine, format!("MLX said: {}", error.what()))
+    }
+}
+
+pub(crate) type Result<T> = std::result::Result<T, EngineError>;

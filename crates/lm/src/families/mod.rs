@@ -1,0 +1,73 @@
+//! Families of models, each a description of what differs. What they are checked against is mlx_lm.
+
+mod cohere;
+mod deepseek;
+mod gemma;
+mod glm;
+mod gpt_oss;
+mod granite;
+mod internlm;
+mod llama;
+mod mixtral;
+mod olmo;
+mod parts;
+mod phi;
+mod qwen;
+mod stablelm;
+mod starcoder;
+
+use serde_json::Value;
+
+use crate::config::{Config, ConfigError};
+use crate::decoder::Decoder;
+
+/// A family: the words for it in `model_type`, and what its configs describe.
+#[derive(Debug, Clone, Copy)]
+pub struct Family {
+    /// As in `model_type`.
+    pub names: &'static [&'static str],
+    describe: fn(Config<'_>) -> Result<Decoder, ConfigError>,
+}
+
+/// Every family, sorted by name.
+pub const FAMILIES: &[Family] = &[
+    Family { names: &["cohere"], describe: cohere::cohere },
+    Family { names: &["cohere2"], describe: cohere::cohere2 },
+    Family { names: &["deepseek_v2"], describe: deepseek::v2 },
+    Family { names: &["deepseek_v3", "joyai_llm_flash", "kimi_k2"], describe: deepseek::v3 },
+    Family { names: &["gemma"], describe: gemma::gemma },
+    Family { names: &["gemma2"], describe: gemma::gemma2 },
+    Family { names: &["gemma3_text"], describe: gemma::gemma3_text },
+    Family { names: &["glm4"], describe: glm::glm4 },
+    Family { names: &["gpt_oss"], describe: gpt_oss::gpt_oss },
+    Family { names: &["granite"], describe: granite::granite },
+    Family { names: &["internlm2"], describe: internlm::internlm2 },
+    Family { names: &["llama", "mistral", "iquestcoder", "xverse"], describe: llama::llama },
+    Family { names: &["mixtral"], describe: mixtral::mixtral },
+    Family { names: &["olmo2"], describe: olmo::olmo2 },
+    Family { names: &["phi"], describe: phi::phi },
+    Family { names: &["phi3"], describe: phi::phi3 },
+    Family { names: &["qwen2"], describe: qwen::qwen2 },
+    Family { names: &["qwen2_moe"], describe: qwen::qwen2_moe },
+    Family { names: &["qwen3"], describe: qwen::qwen3 },
+    Family { names: &["qwen3_moe"], describe: qwen::qwen3_moe },
+    Family { names: &["smollm3"], describe: llama::smollm3 },
+    Family { names: &["stablelm"], describe: stablelm::stablelm },
+    Family { names: &["starcoder2"], describe: starcoder::starcoder2 },
+];
+
+/// The family that `model_type` names.
+pub fn family_of(model_type: &str) -> Option<&'static Family> {
+    FAMILIES.iter().find(|family| family.names.contains(&model_type))
+}
+
+/// What a `config.json` describes.
+///
+/// # Errors
+/// When its family is not known, or it describes no model of it.
+pub fn describe(document: &Value) -> Result<Decoder, ConfigError> {
+    let config = Config::new(document)?;
+    let model_type = config.model_type()?;
+    let family = family_of(model_type).ok_or_else(|| ConfigError::UnknownFamily(model_type.to_owned()))?;
+    (family.describe)(config)
+}

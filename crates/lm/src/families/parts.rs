@@ -1,0 +1,201 @@
+//! What most families share.
+
+use crate::config::{Config, ConfigError};
+use crate::decoder::{
+    Activation, Attention, Decoder, Embedding, ExpertNames, GateUp, Gated, Head, Heads, Layer, Linear, Mlp,
+    Norm, NormKind, QkNorm, Qkv, Residual, Rope,
+};
+
+/// Sizes that every config has.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Sizes {
+    pub(super) hidden: usize,
+    pub(super) layers: usize,
+    pub(super) heads: usize,
+    pub(super) kv_heads: usize,
+    pub(super) head_dim: usize,
+    pub(super) inner: usize,
+    pub(super) vocab: usize,
+    pub(super) eps: f32,
+}
+
+impl Sizes {
+    /// The sizes of a config whose epsilon is `eps_key`; a head is `head_dim`, or the residual stream's share.
+    pub(super) fn read(config: Config<'_>, eps_key: &str, eps: f64) -> Result<Self, ConfigError> {
+        let hidden = config.size("hidden_size")?;
+        let heads = config.count("num_attention_heads")?;
+        let kv_heads = config.count_if("num_key_value_heads")?.unwrap_or(heads);
+        if heads % kv_heads != 0 {
+            return Err(ConfigError::Value {
+                key: "num_key_value_heads".to_owned(),
+                value: kv_heads.to_string(),
+                wanted: "a divisor of num_attention_heads",
+            });
+        }
+        Ok(Sizes {
+            hidden,
+            layers: config.count("num_hidden_layers")?,
+            heads,
+            kv_heads,
+            head_dim: config.size_or("head_dim", hidden / heads)?,
+            inner: config.size_or("intermediate_size", hidden)?,
+            vocab: config.size("vocab_size")?,
+            eps: config.number(eps_key, eps)? as f32,
+        })
+    }
+
+    /// The same with heads that share the residual stream, whatever `head_dim` says.
+    pub(super) fn with_even_heads(mut self) -> Self {
+        self.head_dim = self.hidden / self.heads;
+        self
+    }
+
+    pub(super) fn q_size(&self) -> usize {
+        self.heads * self.head_dim
+    }
+
+    pub(super) fn kv_size(&self) -> usize {
+        self.kv_heads * self.head_dim
+    }
+
+    pub(super) fn scale(&self) -> f32 {
+        (self.head_dim as f32).powf(-0.5)
+    }
+
+    pub(super) fn rms(&self, name: impl Into<String>) -> Norm {
+        Norm { name: Some(name.into()), kind: NormKind::Rms, eps: self.eps, size: self.hidden }
+    }
+
+    pub(super) fn layer_norm(&self, name: impl Into<String>, bias: bool) -> Norm {
+        Norm { kind: NormKind::Layer { bias }, ..self.rms(name) }
+    }
+
+    /// `q_proj`, `k_proj` and `v_proj` below `prefix`.
+    pub(super) fn separate(&self, prefix: &str, bias: bool) -> Qkv {
+        let linear =
+            |name: &str, size| Linear::new(format!("{prefix}.{name}"), self.hidden, size).biased(bias);
+        Qkv::Separate {
+            q: linear("q_proj", self.q_size()),
+            k: linear("k_proj", self.kv_size()),
+            v: linear("v_proj", self.kv_size()),
+        }
+    }
+
+    /// `o_proj` below `prefix`.
+    pub(super) fn o_proj(&self, prefix: &str, bias: bool) -> Linear {
+        Linear::new(format!("{prefix}.o_proj"), self.q_size(), self.hidden).biased(bias)
+    }
+
+    /// Attention with everything usual.
+    pub(super) fn attention(&self, input: Qkv, output: Linear, rope: Rope) -> Heads {
+        Heads {
+            heads: self.heads,
+            kv_heads: self.kv_heads,
+            head_dim: self.head_dim,
+            input,
+            output,
+            qk_norm: QkNorm::None,
+            rope,
+            scale: self.scale(),
+            soft_cap: None,
+            window: None,
+            sinks: None,
+            queries_in_float32: false,
+            clip: None,
+        }
+    }
+
+    /// `gate_proj`, `up_proj` and `down_proj` below `prefix`.
+    pub(super) fn gated(&self, prefix: &str, activation: Activation, bias: bool) -> Gated {
+        gated(prefix, self.hidden, self.inner, activation, bias)
+    }
+
+    /// `gate_up_proj` and `down_proj` below `prefix`.
+    pub(super) fn gated_stacked(&self, prefix: &str, activation: Activation) -> Gated {
+        Gated {
+            input: GateUp::Stacked(Linear::new(
+                format!("{prefix}.gate_up_proj"),
+                self.hidden,
+                2 * self.inner,
+            )),
+            down: Linear::new(format!("{prefix}.down_proj"), self.inner, self.hidden),
+            activation,
+        }
+    }
+
+    /// `input_layernorm` and `post_attention_layernorm` below `prefix`, before attention and before the MLP.
+    pub(super) fn pre_norms(&self, prefix: &str) -> Residual {
+        Residual::Sequential {
+            before_attention: Some(self.rms(format!("{prefix}.input_layernorm"))),
+            after_attention: None,
+            before_mlp: Some(self.rms(format!("{prefix}.post_attention_layernorm"))),
+            after_mlp: None,
+            scale: 1.0,
+        }
+    }
+
+    /// A decoder with the usual names.
+    pub(super) fn decoder(&self, family: &'static str, layers: Vec<Layer>, head: Head) -> Decoder {
+        Decoder {
+            family,
+            hidden: self.hidden,
+            vocab: self.vocab,
+            embedding: Embedding::plain("model.embed_tokens"),
+            layers,
+            norm: self.rms("model.norm"),
+            head,
+        }
+    }
+}
+
+/// `model.layers.N`.
+pub(super) fn layer_name(index: usize) -> String {
+    format!("model.layers.{index}")
+}
+
+/// A layer of plain attention.
+pub(super) fn layer(attention: Heads, mlp: Mlp, residual: Residual) -> Layer {
+    Layer { attention: Attention::Heads(Box::new(attention)), mlp, residual }
+}
+
+/// `gate_proj`, `up_proj` and `down_proj` below `prefix`.
+pub(super) fn gated(prefix: &str, hidden: usize, inner: usize, activation: Activation, bias: bool) -> Gated {
+    let linear = |name: &str, from, to| Linear::new(format!("{prefix}.{name}"), from, to).biased(bias);
+    Gated {
+        input: GateUp::Separate {
+            gate: linear("gate_proj", hidden, inner),
+            up: linear("up_proj", hidden, inner),
+        },
+        down: linear("down_proj", inner, hidden),
+        activation,
+    }
+}
+
+/// Experts below `prefix`: stacked in `switch_mlp`, or one by one in `experts`.
+pub(super) fn expert_names(prefix: &str) -> ExpertNames {
+    let names = ["gate_proj", "up_proj", "down_proj"];
+    ExpertNames {
+        stacked: names.map(|name| format!("{prefix}.switch_mlp.{name}")),
+        single: Some(names.map(|name| format!("{prefix}.experts.{{}}.{name}"))),
+    }
+}
+
+/// A norm of one head's queries or keys.
+pub(super) fn head_norm(name: String, eps: f32, size: usize) -> Norm {
+    Norm { name: Some(name), kind: NormKind::Rms, eps, size }
+}
+
+/// Which layers see all tokens, by `layer_types`, where that is there.
+pub(super) fn full_layers(config: Config<'_>, layers: usize) -> Result<Option<Vec<bool>>, ConfigError> {
+    let full = config.list("layer_types", "a list of words", |word| {
+        word.as_str().map(|word| word != "sliding_attention")
+    })?;
+    match full {
+        Some(full) if full.len() != layers => Err(ConfigError::Value {
+            key: "layer_types".to_owned(),
+            value: format!("{} words", full.len()),
+            wanted: "one for each layer",
+        }),
+        other => Ok(other),
+    }
+}

@@ -1,0 +1,152 @@
+//! One model: loading it, asking it, measuring it.
+
+use std::time::Instant;
+
+use mlxman_engine::{
+    Checkpoint, Device, Dtype, EngineError, Kind, Model, Speed, answers, first_token, measure, peak_bytes,
+    random_prompt, reset_peak,
+};
+use mlxman_verify::protocol::{
+    Answers, DtypeChoice, EngineInfo, Event, Failure, FailureKind, Level, Measure, Question, Rate, Report,
+    Request,
+};
+
+use crate::Out;
+use crate::measure::{peak_of_process, rate};
+
+/// MLX, started.
+pub(crate) struct Engine {
+    device: Result<Device, EngineError>,
+}
+
+impl Engine {
+    pub(crate) fn start() -> Self {
+        Engine { device: mlxman_engine::start() }
+    }
+
+    pub(crate) fn info(&self) -> Option<EngineInfo> {
+        let device = self.device.as_ref().ok()?;
+        Some(EngineInfo {
+            mlx_version: device.mlx_version.clone(),
+            device: device.name.clone(),
+            blas: None,
+            memory_bytes: None,
+        })
+    }
+
+    pub(crate) fn answer(&mut self, request: &Request, out: &mut Out) -> Report {
+        let mut report = Report::default();
+        let done = match &self.device {
+            Ok(device) => run(device, request, out, &mut report),
+            Err(error) => Err(error.clone()),
+        };
+        if let Err(error) = done {
+            report.failure = Some(Failure { kind: kind_of(error.kind), message: error.message });
+        }
+        report.peak_memory_bytes = Some(peak_bytes());
+        report.process_peak_bytes = peak_of_process();
+        reset_peak();
+        report
+    }
+}
+
+fn kind_of(kind: Kind) -> FailureKind {
+    match kind {
+        Kind::BadFile => FailureKind::BadFile,
+        Kind::BadConfig => FailureKind::BadConfig,
+        Kind::MissingTensor => FailureKind::MissingTensor,
+        Kind::WrongShape => FailureKind::WrongShape,
+        Kind::NotFiniteWeights => FailureKind::NotFiniteWeights,
+        Kind::NotFiniteLogits => FailureKind::NotFiniteLogits,
+        _ => FailureKind::Engine,
+    }
+}
+
+fn run(device: &Device, request: &Request, out: &mut Out, report: &mut Report) -> Result<(), EngineError> {
+    reset_peak();
+    let start = Instant::now();
+    let dtype = dtype_of(request.dtype, device);
+    let checkpoint = Checkpoint::open(&request.model, dtype)?;
+    let id = request.id;
+    let mut say = |phase: &str, done: u64, total: u64| {
+        // Whoever does not listen any more has ended this process's reason to be.
+        let _ = out.say(&Event::Phase { id, phase: phase.to_owned(), done, total });
+    };
+    say("load", 0, 0);
+    let model = Model::load(checkpoint, &mut |done, total| say("load", done, total))?;
+    report.level = Some(Level::Load);
+    report.family = Some(model.family.to_owned());
+    report.tensors = model.tensors;
+    report.tensor_bytes = model.bytes;
+    report.dtype = Some(model.dtype.clone());
+    report.load_seconds = Some(start.elapsed().as_secs_f64());
+    if request.level < Level::Generate {
+        return Ok(());
+    }
+    say("prompt", 0, 1);
+    let (_, seconds) = first_token(&model, &random_prompt(model.vocab, 8))?;
+    report.first_token_seconds = Some(seconds);
+    if let Some(question) = &request.answers {
+        say("answers", 0, 1);
+        report.answers = Some(answer(device, &model, question)?);
+    }
+    speeds(&model, request.measure, &mut say, report)?;
+    report.level = Some(Level::Generate);
+    Ok(())
+}
+
+fn answer(device: &Device, model: &Model, question: &Question) -> Result<Answers, EngineError> {
+    let said = answers(model, &question.prompt_ids, question.logits_head, question.greedy)?;
+    Ok(Answers {
+        prompt_ids: question.prompt_ids.clone(),
+        logits_head: said.logits_head,
+        top10: said.top10,
+        greedy: said.greedy,
+        computed_by: format!(
+            "mlxman {} on mlx {} ({}, {})",
+            env!("CARGO_PKG_VERSION"),
+            device.mlx_version,
+            device.name,
+            model.dtype
+        ),
+    })
+}
+
+fn speeds(
+    model: &Model,
+    wanted: Measure,
+    say: &mut dyn FnMut(&str, u64, u64),
+    report: &mut Report,
+) -> Result<(), EngineError> {
+    if wanted.trials == 0 {
+        return Ok(());
+    }
+    let prompt = random_prompt(model.vocab, wanted.prompt_tokens.max(1) as usize);
+    let count = wanted.generated_tokens.max(2) as usize;
+    let trials = u64::from(wanted.trials);
+    say("warm_up", 0, trials);
+    measure(model, &prompt, count)?;
+    let start = Instant::now();
+    let mut speeds: Vec<Speed> = Vec::new();
+    while speeds.is_empty()
+        || (speeds.len() < wanted.trials as usize && start.elapsed().as_secs_f64() < wanted.seconds)
+    {
+        say("generate", speeds.len() as u64, trials);
+        speeds.push(measure(model, &prompt, count)?);
+    }
+    let all =
+        |of: fn(&Speed) -> f64, tokens: usize| -> Rate { rate(speeds.iter().map(of).collect(), tokens) };
+    report.prompt_tps = Some(all(|speed| speed.prompt_tps, prompt.len()));
+    report.generation_tps = Some(all(|speed| speed.generation_tps, count));
+    Ok(())
+}
+
+fn dtype_of(choice: DtypeChoice, device: &Device) -> Dtype {
+    match choice {
+        DtypeChoice::Auto if device.prefers_float32() => Dtype::Float32,
+        DtypeChoice::Auto | DtypeChoice::Checkpoint => Dtype::Checkpoint,
+        DtypeChoice::Float32 => Dtype::Float32,
+        DtypeChoice::Bfloat16 => Dtype::Bfloat16,
+        DtypeChoice::Float16 => Dtype::Float16,
+    }
+}

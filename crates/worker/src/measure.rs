@@ -1,0 +1,29 @@
+//! Figures of several trials, and of this process.
+
+use mlxman_verify::protocol::Rate;
+
+/// The median of several trials, with their spread.
+pub(crate) fn rate(mut trials: Vec<f64>, tokens: usize) -> Rate {
+    trials.sort_by(f64::total_cmp);
+    let middle = trials.len() / 2;
+    let median = match trials.len() {
+        0 => 0.0,
+        n if n % 2 == 1 => trials[middle],
+        _ => f64::midpoint(trials[middle - 1], trials[middle]),
+    };
+    Rate {
+        median,
+        min: trials.first().copied().unwrap_or(0.0),
+        max: trials.last().copied().unwrap_or(0.0),
+        trials: u32::try_from(trials.len()).unwrap_or(u32::MAX),
+        tokens: u32::try_from(tokens).unwrap_or(u32::MAX),
+    }
+}
+
+/// The most memory that this process held, in bytes, where the system tells.
+pub(crate) fn peak_of_process() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    let kib: u64 = line.trim().trim_end_matches("kB").trim().parse().ok()?;
+    Some(kib * 1024)
+}

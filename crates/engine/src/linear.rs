@@ -95,11 +95,6 @@ impl Linear {
         }
     }
 
-    /// The product without the bias.
-    pub(crate) fn product(&self, x: &Array) -> Result<Array> {
-        self.matrix.product(x)
-    }
-
     pub(crate) fn arrays(&self) -> Vec<(String, Array)> {
         let bias = self.bias.iter().map(|bias| (format!("{}.bias", self.name), bias.clone()));
         self.matrix.arrays(&self.name).into_iter().chain(bias).collect()

@@ -116,7 +116,7 @@ fn activate(activation: Activation, x: &Array) -> Result<Array> {
             half.divide(scalar(2.0, x)?)?
         }
         Activation::GeluTanh => {
-            let cubed = x.multiply(x)?.multiply(x)?.multiply(scalar(0.044_715, x)?)?;
+            let cubed = x.power(scalar(3.0, x)?)?.multiply(scalar(0.044_715, x)?)?;
             let inner = x.add(cubed)?.multiply(scalar((2.0 / std::f32::consts::PI).sqrt(), x)?)?;
             let bent = ops::tanh(inner)?.add(scalar(1.0, x)?)?;
             x.multiply(scalar(0.5, x)?)?.multiply(bent)?

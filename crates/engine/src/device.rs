@@ -4,6 +4,7 @@
 use mlx_rs::{Array, memory};
 
 use crate::error::Result;
+use crate::lanes;
 
 /// What MLX computes on.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,6 +33,9 @@ pub fn start() -> Result<Device> {
         mlx_rs::DeviceType::Gpu => "gpu",
         _ => "cpu",
     };
+    if name == "cpu" {
+        lanes::open();
+    }
     Ok(Device { mlx_version: version(), name: name.to_owned() })
 }
 

@@ -17,6 +17,8 @@ mod experts;
 #[cfg(feature = "mlx")]
 mod generate;
 #[cfg(feature = "mlx")]
+mod lanes;
+#[cfg(feature = "mlx")]
 mod latent;
 #[cfg(feature = "mlx")]
 mod linear;

@@ -4,8 +4,9 @@ use mlx_rs::{Array, ops};
 use mlxman_lm::decoder::Linear as Described;
 
 use crate::checkpoint::{Checkpoint, expect_shape};
-use crate::error::Result;
-use crate::ops::Packed;
+use crate::error::{EngineError, Kind, Result};
+use crate::lanes;
+use crate::ops::{Packed, part};
 
 /// A matrix product, with or without a bias.
 #[derive(Debug)]
@@ -21,6 +22,10 @@ pub(crate) enum Matrix {
     /// Its transpose, ready for products.
     Plain(Array),
     Packed(Packed),
+    /// Cut by its rows, transposed.
+    PlainParts(Vec<Array>),
+    /// Cut by its rows.
+    PackedParts(Vec<Packed>),
 }
 
 impl Matrix {
@@ -34,11 +39,33 @@ impl Matrix {
         Ok(Matrix::Plain(weight.swap_axes(-1, -2)?))
     }
 
+    /// The same matrix, cut for several threads where that is worth it.
+    fn cut(self, rows: usize, columns: usize) -> Result<Matrix> {
+        let cuts = lanes::cuts(rows, columns);
+        if cuts.len() < 2 {
+            return Ok(self);
+        }
+        let parts = cuts.into_iter();
+        Ok(match self {
+            Matrix::Plain(transposed) => Matrix::PlainParts(
+                parts.map(|(start, stop)| part(&transposed, 1, start, stop)).collect::<Result<_>>()?,
+            ),
+            Matrix::Packed(packed) => Matrix::PackedParts(
+                parts.map(|(start, stop)| packed.part(start, stop)).collect::<Result<_>>()?,
+            ),
+            cut => cut,
+        })
+    }
+
     /// `x @ self.T`.
     pub(crate) fn product(&self, x: &Array) -> Result<Array> {
         match self {
             Matrix::Plain(transposed) => Ok(ops::matmul(x, transposed)?),
             Matrix::Packed(packed) => packed.matmul(x, true),
+            Matrix::PlainParts(parts) => {
+                lanes::side_by_side(parts, |transposed| Ok(ops::matmul(x, transposed)?))
+            }
+            Matrix::PackedParts(parts) => lanes::side_by_side(parts, |packed| packed.matmul(x, true)),
         }
     }
 
@@ -47,6 +74,7 @@ impl Matrix {
         match self {
             Matrix::Plain(transposed) => Ok(ops::matmul(x, transposed.swap_axes(-1, -2)?)?),
             Matrix::Packed(packed) => packed.matmul(x, false),
+            Matrix::PlainParts(_) | Matrix::PackedParts(_) => Err(never_cut()),
         }
     }
 
@@ -55,12 +83,21 @@ impl Matrix {
         match self {
             Matrix::Plain(transposed) => Ok(ops::gather_mm(x, transposed, None, indices, sorted)?),
             Matrix::Packed(packed) => packed.gather_matmul(x, indices, sorted),
+            Matrix::PlainParts(_) | Matrix::PackedParts(_) => Err(never_cut()),
         }
     }
 
     pub(crate) fn arrays<'a>(&'a self, name: &'a str) -> Vec<(String, Array)> {
         match self {
             Matrix::Plain(array) => vec![(format!("{name}.weight"), array.clone())],
+            Matrix::PlainParts(parts) => {
+                parts.iter().map(|array| (format!("{name}.weight"), array.clone())).collect()
+            }
+            Matrix::PackedParts(parts) => {
+                let names = ["weight", "scales", "biases"];
+                let named = parts.iter().flat_map(|packed| packed.arrays().zip(names));
+                named.map(|(array, end)| (format!("{name}.{end}"), array.clone())).collect()
+            }
             Matrix::Packed(packed) => {
                 let names = ["weight", "scales", "biases"];
                 packed
@@ -81,7 +118,7 @@ impl Linear {
             let weight = from.take(&format!("{name}.weight"), &[input, described.output])?;
             Matrix::Plain(weight)
         } else {
-            Matrix::take(from, &name, &lead, input)?
+            Matrix::take(from, &name, &lead, input)?.cut(described.output, input)?
         };
         let bias = described.bias.then(|| from.take(&format!("{name}.bias"), &lead)).transpose()?;
         Ok(Linear { name, matrix, bias })
@@ -99,6 +136,11 @@ impl Linear {
         let bias = self.bias.iter().map(|bias| (format!("{}.bias", self.name), bias.clone()));
         self.matrix.arrays(&self.name).into_iter().chain(bias).collect()
     }
+}
+
+/// Stacks of matrices are never cut.
+fn never_cut() -> EngineError {
+    EngineError::new(Kind::Engine, "a stack of matrices was cut, which is a fault of mlxman")
 }
 
 /// A table with a row for each token, which may serve as the output layer too.

@@ -176,6 +176,16 @@ impl Packed {
         })
     }
 
+    /// The rows from `start` to before `stop`.
+    pub(crate) fn part(&self, start: i32, stop: i32) -> Result<Packed> {
+        Ok(Packed {
+            weight: part(&self.weight, 0, start, stop)?,
+            scales: part(&self.scales, 0, start, stop)?,
+            biases: self.biases.as_ref().map(|biases| part(biases, 0, start, stop)).transpose()?,
+            packing: self.packing,
+        })
+    }
+
     /// What it is made of.
     pub(crate) fn arrays(&self) -> impl Iterator<Item = &Array> {
         [&self.weight, &self.scales].into_iter().chain(&self.biases)

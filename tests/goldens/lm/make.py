@@ -4,6 +4,7 @@
     python3 -m venv /some/venv && /some/venv/bin/pip install -r tests/goldens/requirements.txt
     /some/venv/bin/python tests/goldens/lm/make.py [CASE ...]      # all of them, or those named
     /some/venv/bin/python tests/goldens/lm/make.py --missing       # those that have no file yet
+    /some/venv/bin/python tests/goldens/lm/make.py --influence     # which tensors hardly matter, of all f32 cases
     /some/venv/bin/python tests/goldens/lm/make.py --check DIR     # what `mlxman-testkit lm --all DIR` wrote
 
 A case is one JSON file: `config` (a whole config.json), `seed`, `tensors`, `answers`, `margin` and `digest`. No weight is
@@ -40,6 +41,7 @@ import json
 import math
 import os
 import sys
+import types
 from pathlib import Path
 
 os.environ["HF_HUB_OFFLINE"] = "1"
@@ -50,6 +52,8 @@ import numpy as np
 from mlx.utils import tree_flatten
 from mlx_lm.models.cache import make_prompt_cache
 
+# mlx_lm's olmo only looks whether this is there.
+sys.modules.setdefault("hf_olmo", types.ModuleType("hf_olmo"))
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 from cases import CASES, VOCAB
 
@@ -59,7 +63,7 @@ STEPS = 24
 STOPS = (1, 3)
 MARGIN = 0.02
 DISTINCT = 8
-SEEDS = 60
+SEEDS = 150
 
 GOLDEN = 0x9E3779B97F4A7C15
 MASK = (1 << 64) - 1
@@ -139,13 +143,12 @@ def entry(name, array, dtype, quantized, norm):
     path, _, leaf = name.rpartition(".")
     if (quant := quantized.get(path)) and leaf in ("weight", "scales", "biases"):
         mode, width = quant["mode"], quant["bits"]
-        fan_in = shape[-1] * (32 // width if leaf == "weight" and 32 % width == 0 else quant["group_size"])
-        std = 1 / math.sqrt(fan_in)
         if leaf == "weight":
             # Without its top exponent bit no 8-bit float is a NaN, and none is larger than 2.
             return ["U32", shape, 0xBFBFBFBF if mode == "mxfp8" else 0xFFFFFFFF, 0]
         if leaf == "biases":
             return [dtype, shape, f"{path}.scales", (2**width - 1) / 2]
+        std = 1 / math.sqrt(shape[-1] * quant["group_size"])
         if mode == "affine":
             scale = std / math.sqrt((4**width - 1) / 12)
             return [dtype, shape, short(scale), short(scale / 2)]
@@ -159,6 +162,8 @@ def entry(name, array, dtype, quantized, norm):
         return [dtype, shape, norm - 1, 2] if last else [dtype, shape, norm, 0.25]
     if "bias" in leaf:
         return [dtype, shape, 0, 0.1]
+    if not shape:
+        return [dtype, shape, 1, 0.25]
     if len(shape) == 1:
         return [dtype, shape, 0, 1.0] if leaf == "sinks" else [dtype, shape, 1, 0.25]
     return [dtype, shape, 0, short(math.sqrt(3 / shape[-1]))]
@@ -168,12 +173,15 @@ def build(case):
     """The model of a case, its whole config, and its tensors."""
     config = dict(case["config"])
     model_class, args_class = mlx_lm.utils._get_classes(config)
-    model = model_class(args_class.from_dict(config))
+    model = model_class(args_class.from_dict(json.loads(json.dumps(config))))
+    if case["tied"]:
+        model.sanitize({})
     if (quant := case.get("quant")) is not None:
         mixed = quant.get("layers")
         predicate = None
         if mixed:
-            predicate = lambda path, _: next((dict(p) if p else False for end, p in mixed if path.endswith(end)), True)
+            given = lambda p: dict(p) if isinstance(p, dict) else bool(p)
+            predicate = lambda path, _: next((given(p) for end, p in mixed if path.endswith(end)), True)
         with contextlib.redirect_stdout(io.StringIO()):
             model, config = mlx_lm.utils.quantize_model(
                 model, config, quant.get("group_size"), quant.get("bits"), quant.get("mode", "affine"),
@@ -186,8 +194,8 @@ def build(case):
     tensors = {}
     for name, array in sorted(tree_flatten(model.parameters())):
         dtype = half if cast(name) else "F32"
-        tensors[name] = entry(name, array, dtype, quantized, case.get("norm", 1))
-        for end, given in case.get("spans", {}).items():
+        tensors[name] = entry(name, array, dtype, quantized, case["norm"])
+        for end, given in case["spans"].items():
             if name.endswith(end):
                 tensors[name][2:] = given
     return model, config, tensors
@@ -237,6 +245,23 @@ def answer(model, least):
     values = plain(first)
     return margin, {"prompt_ids": PROMPT, "logits_head": values[:64], "top10": [[int(i), values[i]] for i in top],
                     "greedy": greedy, "computed_by": f"mlx_lm {version()} on mlx {mx.__version__} {mx.default_device()}"}
+
+
+def influence(name):
+    """Which tensors a decoder could leave out unnoticed: those without which the logits hardly change."""
+    golden = json.loads((OUT / f"{name}.json").read_text())
+    model, _, tensors = build(CASES[name])
+    arrays, other = fill(golden["seed"], tensors), fill(golden["seed"] + 1, tensors)
+
+    def logits(arrays):
+        model.load_weights(to_mlx(arrays, tensors))
+        return np.array(model(mx.array([PROMPT]), cache=make_prompt_cache(model))[0, -1].astype(mx.float32))
+
+    want = logits(arrays)
+    for tensor in tensors:
+        off = float(np.abs(logits(arrays | {tensor: other[tensor]}) - want).max() / np.abs(want).max())
+        if off < 1e-3:
+            print(f"{name}: {tensor} matters by {off:.1e}", flush=True)
 
 
 def version():
@@ -302,6 +327,10 @@ def check(root):
 def main(args):
     if args[:1] == ["--check"]:
         sys.exit(1 if check(args[1]) else 0)
+    if args[:1] == ["--influence"]:
+        for name in args[1:] or [n for n in CASES if n.endswith("-f32") and (OUT / f"{n}.json").exists()]:
+            influence(name)
+        return
     names = [n for n in CASES if not (OUT / f"{n}.json").exists()] if args == ["--missing"] else args or list(CASES)
     failed = []
     for name in names:

@@ -26,6 +26,7 @@ mod models;
 mod rng;
 pub mod safetensors;
 mod sandbox;
+mod tiny_lm;
 mod tree;
 
 pub use demo::{Demo, demo_store};
@@ -39,4 +40,5 @@ pub use models::{
     mlx_adapter, peft_adapter, pytorch,
 };
 pub use sandbox::{Output, Sandbox};
+pub use tiny_lm::{Answers, Golden};
 pub use tree::{BigTree, big_tree};

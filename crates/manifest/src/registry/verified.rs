@@ -74,12 +74,8 @@ impl Registry {
         let failed = |source| RegistryError::Io { doing: "write the history", path: path.clone(), source };
         let mut line = serde_json::to_vec(result).map_err(|error| failed(error.into()))?;
         line.push(b'\n');
-        let mut file = std::fs::OpenOptions::new()
-            .create(true)
-            .read(true)
-            .append(true)
-            .open(&path)
-            .map_err(failed)?;
+        let mut file =
+            std::fs::OpenOptions::new().create(true).read(true).append(true).open(&path).map_err(failed)?;
         let mut last = [b'\n'];
         if file.seek(SeekFrom::End(-1)).is_ok() {
             file.read_exact(&mut last).map_err(failed)?;

@@ -9,3 +9,4 @@ mod nothing_lost;
 mod original_manifests;
 mod preview;
 mod registry;
+mod verify;

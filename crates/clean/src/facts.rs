@@ -4,6 +4,8 @@ use crate::filter::Facts;
 
 /// What filters can ask of a model.
 pub fn facts_of(summary: &Summary) -> Facts<'_> {
+    // What was found of other files than those that are there now says nothing.
+    let verified = summary.verified.as_ref().filter(|verified| verified.holds());
     Facts {
         model: &summary.model,
         repo_id: summary.repo_id.as_deref(),
@@ -33,5 +35,9 @@ pub fn facts_of(summary: &Summary) -> Facts<'_> {
         context_length: summary.context_length,
         used: summary.used,
         modified: summary.modified,
+        verified: verified.map(|verified| verified.at),
+        verdict: verified.map(|verified| verified.verdict.word()),
+        prompt_tps: verified.and_then(|verified| verified.prompt_tps),
+        generation_tps: verified.and_then(|verified| verified.generation_tps),
     }
 }

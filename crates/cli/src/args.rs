@@ -51,6 +51,9 @@ pub(crate) enum Command {
     /// List the models of the registry
     #[command(after_help = EXIT_STATUS, visible_alias = "ls")]
     List(List),
+    /// Check that models are whole, load and generate, and how fast they are
+    #[command(after_help = EXIT_STATUS)]
+    Verify(Verify),
     /// Show everything known of one model, with what says so
     #[command(after_help = EXIT_STATUS)]
     Show(Show),
@@ -160,6 +163,81 @@ pub(crate) struct List {
     /// In which order
     #[arg(long, value_enum, default_value_t = Sort::Name)]
     pub(crate) sort: Sort,
+    /// Show what verifications found
+    #[arg(long)]
+    pub(crate) verified: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Level {
+    /// The files are there, and agree with each other and with their headers
+    Structure,
+    /// Every tensor was read through MLX and is finite
+    Load,
+    /// A prompt was read and tokens were generated
+    Generate,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Dtype {
+    /// The checkpoint's on Metal and CUDA, float32 on the CPU
+    Auto,
+    /// The checkpoint's own
+    Checkpoint,
+    /// IEEE single precision
+    Float32,
+    /// The upper half of a float32
+    Bfloat16,
+    /// IEEE half precision
+    Float16,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Verify {
+    /// Models: names, repo ids, NAME@REVISION, directories; all by default
+    #[arg(value_name = "MODEL")]
+    pub(crate) model: Vec<String>,
+    #[command(flatten)]
+    pub(crate) filters: Filters,
+    /// How far to go; as far as the model and the machine allow by default
+    #[arg(long, value_enum)]
+    pub(crate) level: Option<Level>,
+    /// Take a model whose architecture no decoder is known for as failed
+    #[arg(long)]
+    pub(crate) strict: bool,
+    /// Measure in a few seconds a model (this is the default)
+    #[arg(long, conflicts_with = "bench", help_heading = "Measuring")]
+    pub(crate) quick: bool,
+    /// Measure as mlx_lm.benchmark does: 512 prompt tokens, 128 generated ones, 5 trials
+    #[arg(long, help_heading = "Measuring")]
+    pub(crate) bench: bool,
+    /// Tokens of the prompt
+    #[arg(short = 'p', long, value_name = "N", help_heading = "Measuring", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) prompt_tokens: Option<u32>,
+    /// Tokens to generate
+    #[arg(short = 'g', long, value_name = "N", help_heading = "Measuring", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) generated_tokens: Option<u32>,
+    /// Trials, of which the median counts
+    #[arg(short = 'n', long, value_name = "N", help_heading = "Measuring", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) trials: Option<u32>,
+    /// In what type to compute
+    #[arg(long, value_enum, default_value_t = Dtype::Auto, help_heading = "Measuring")]
+    pub(crate) dtype: Dtype,
+    /// Keep what each model answers to a fixed prompt, to compare with later
+    #[arg(long, conflicts_with = "answers", help_heading = "Known answers")]
+    pub(crate) record_answers: bool,
+    /// Compare with recorded answers, else with reference.json in the model's directory; or with this file
+    #[arg(long, value_name = "auto|FILE", help_heading = "Known answers")]
+    pub(crate) answers: Option<PathBuf>,
+    /// Give one model up after so long: seconds, or 90s, 10m, 2h
+    #[arg(long, value_name = "TIME", default_value = "10m", help_heading = "Limits")]
+    pub(crate) timeout: String,
+    /// Memory that models may take, such as 12GB; the machine's available memory by default
+    #[arg(long, value_name = "SIZE", help_heading = "Limits")]
+    pub(crate) memory_limit: Option<String>,
+    /// Models at once, where memory allows
+    #[arg(long, short, value_name = "N", default_value_t = 1, help_heading = "Limits", value_parser = clap::value_parser!(u16).range(1..=64))]
+    pub(crate) jobs: u16,
 }
 
 #[derive(Debug, clap::Args)]

@@ -47,6 +47,8 @@ pub(crate) struct Context {
     /// As they were named: where their volumes are, and whether those answer, is asked when it is needed.
     named: Vec<(StoreSpec, NamedBy)>,
     stores: OnceCell<Stores>,
+    /// Where things are.
+    pub(crate) places: Places,
     catalogs: Vec<std::path::PathBuf>,
 }
 
@@ -106,6 +108,7 @@ impl Context {
             named,
             stores,
             catalogs: config.catalogs.iter().map(|path| places.expand(path)).collect(),
+            places,
         })
     }
 

@@ -64,6 +64,33 @@ impl Places {
         var("MLX_MODELS_DIR").map(|path| self.expand(Path::new(&path)))
     }
 
+    /// The program that models are loaded in: `$MLXMAN_WORKER`, else beside this program.
+    pub(crate) fn worker(&self) -> PathBuf {
+        match var("MLXMAN_WORKER") {
+            Some(path) => self.expand(Path::new(&path)),
+            None => env::current_exe().unwrap_or_default().with_file_name("mlxman-worker"),
+        }
+    }
+
+    /// What the worker's `LD_PRELOAD` is to be, so that a quick BLAS takes the place of the slow one that MLX's wheel for
+    /// Linux brings: `$MLXMAN_BLAS`, else OpenBLAS where it is installed.
+    pub(crate) fn preload(&self) -> Option<OsString> {
+        if !cfg!(target_os = "linux") {
+            return None;
+        }
+        let blas = match var("MLXMAN_BLAS") {
+            Some(none) if none == "none" => return None,
+            Some(path) => self.expand(Path::new(&path)),
+            None => mlxman_verify::machine::find_openblas(Path::new("/"))?,
+        };
+        let mut preload = blas.into_os_string();
+        if let Some(others) = var("LD_PRELOAD") {
+            preload.push(":");
+            preload.push(others);
+        }
+        Some(preload)
+    }
+
     /// Expands `~` and `$NAME` or `${NAME}`, as huggingface_hub does.
     pub(crate) fn expand(&self, path: &Path) -> PathBuf {
         let Some(text) = path.to_str() else { return path.to_owned() };

@@ -1,13 +1,17 @@
-//! The moving line while weights are hashed, and Ctrl-C.
+//! The moving lines while weights are hashed and models verified, and Ctrl-C.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+use mlxman_manifest::VerifiedModel;
 use mlxman_manifest::registry::SyncObserver;
+use mlxman_verify::{Observer, Outcome};
 
-use crate::printer::Printer;
+use crate::printer::{Printer, plain};
+use crate::table::{bytes, rate};
 
 static INTERRUPTED: AtomicBool = AtomicBool::new(false);
 /// Whether the stores are being read, when nothing is lost by an end.
@@ -19,6 +23,7 @@ pub(crate) fn catch_interrupts() {
     // Where no handler can be set, Ctrl-C ends the process, as without one.
     let _ = ctrlc::set_handler(|| {
         if INTERRUPTED.swap(true, Ordering::SeqCst) || LOOKING.load(Ordering::SeqCst) {
+            mlxman_verify::kill_all();
             #[expect(
                 clippy::exit,
                 reason = "what a signal without a handler does; 130 is what shells make of it"
@@ -26,6 +31,11 @@ pub(crate) fn catch_interrupts() {
             std::process::exit(130);
         }
     });
+}
+
+/// Whether Ctrl-C was pressed.
+pub(crate) fn interrupted() -> bool {
+    INTERRUPTED.load(Ordering::SeqCst)
 }
 
 /// Tells of a sync on stderr.
@@ -81,6 +91,86 @@ impl SyncObserver for Watcher<'_> {
     }
 
     fn interrupted(&self) -> bool {
-        INTERRUPTED.load(Ordering::SeqCst)
+        interrupted()
     }
+}
+
+/// Tells of a verification on stderr: a moving line for each model at hand, and a line for each that is done.
+pub(crate) struct Live<'a> {
+    printer: &'a Printer,
+    models: Vec<String>,
+    bars: MultiProgress,
+    at_hand: Mutex<BTreeMap<usize, ProgressBar>>,
+    done: &'a (dyn Fn(usize, &Outcome) + Sync),
+}
+
+impl<'a> Live<'a> {
+    /// `done` is called when a model is done, from whatever thread did it.
+    pub(crate) fn new(
+        printer: &'a Printer,
+        models: Vec<String>,
+        done: &'a (dyn Fn(usize, &Outcome) + Sync),
+    ) -> Self {
+        Live { printer, models, bars: MultiProgress::new(), at_hand: Mutex::default(), done }
+    }
+
+    fn at_hand(&self) -> MutexGuard<'_, BTreeMap<usize, ProgressBar>> {
+        self.at_hand.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Observer for Live<'_> {
+    fn started(&self, at: usize) {
+        if !self.printer.shows_progress() {
+            return;
+        }
+        let bar = self.bars.add(ProgressBar::new_spinner());
+        if let Ok(style) = ProgressStyle::with_template("{spinner} {prefix} {wide_msg:.dim} {elapsed}") {
+            bar.set_style(style);
+        }
+        bar.set_prefix(plain(&self.models[at]).into_owned());
+        bar.set_message("structure");
+        bar.enable_steady_tick(Duration::from_millis(120));
+        self.at_hand().insert(at, bar);
+    }
+
+    fn phase(&self, at: usize, phase: &str, done: u64, total: u64) {
+        let bars = self.at_hand();
+        let Some(bar) = bars.get(&at) else { return };
+        let phase = plain(phase).replace('_', " ");
+        bar.set_message(match (phase.as_str(), total) {
+            (_, 0) => phase,
+            ("load", _) => format!("{phase} {} of {}", bytes(done), bytes(total)),
+            _ => format!("{phase} {done} of {total} tokens"),
+        });
+    }
+
+    fn finished(&self, at: usize, outcome: &Outcome) {
+        if let Some(bar) = self.at_hand().remove(&at) {
+            bar.finish_and_clear();
+        }
+        let line = line_of(&outcome.result);
+        self.bars.suspend(|| {
+            self.printer.status(&line);
+            (self.done)(at, outcome);
+        });
+    }
+
+    fn interrupted(&self) -> bool {
+        interrupted()
+    }
+}
+
+/// What came of a model, in a line.
+fn line_of(result: &VerifiedModel) -> String {
+    let VerifiedModel { model, verification, .. } = result;
+    let mut parts = vec![verification.level.word().to_owned()];
+    if let Some(tps) = verification.generation_tps {
+        // A figure is nothing without the type and the device that it was measured with.
+        let with: Vec<&str> =
+            [&verification.dtype, &verification.device].into_iter().flatten().map(String::as_str).collect();
+        parts.push(format!("{} tokens/s ({})", rate(Some(tps)), with.join(", ")));
+    }
+    parts.extend(verification.reason.iter().chain(&verification.instead).cloned());
+    format!("{:<8} {model}: {}", verification.verdict.word(), parts.join("; "))
 }

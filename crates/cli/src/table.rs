@@ -106,6 +106,12 @@ pub(crate) fn count(count: Option<u64>) -> String {
     count.map(format_count).unwrap_or_default()
 }
 
+/// Tokens a second.
+pub(crate) fn rate(rate: Option<f64>) -> String {
+    rate.map(|rate| if rate < 100.0 { format!("{rate:.1}") } else { format!("{rate:.0}") })
+        .unwrap_or_default()
+}
+
 /// How long ago.
 pub(crate) fn age(time: Option<DateTime<Utc>>, now: DateTime<Utc>) -> String {
     time.map(|time| format_age(now.signed_duration_since(time).max(chrono::TimeDelta::zero())))

@@ -12,6 +12,7 @@ mod record;
 pub mod registry;
 mod schema;
 mod summary;
+mod verification;
 
 pub use compare::{CompareError, Side, SideFile, compare};
 pub use inspect::{Observation, inspect};
@@ -23,3 +24,6 @@ pub use schema::{
     Form, Rejected, catalog_schema, check_manifest, manifest_schema, original_schema, schema_of,
 };
 pub use summary::Summary;
+pub use verification::{
+    AnswersCompared, Spread, Verdict, Verification, VerifiedLevel, VerifiedModel, VerifiedSummary,
+};

@@ -12,6 +12,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::verification::Verification;
+
 /// The version of the record that this program writes.
 pub const SCHEMA_VERSION: u32 = 1;
 
@@ -65,6 +67,9 @@ pub struct Manifest {
     pub storage: Storage,
     /// Whether it can be trusted to load.
     pub health: Health,
+    /// What the newest verification found.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub verification: Option<Verification>,
     /// Tags found, from the catalog and the README, with the user's added and those the user took away left out.
     #[serde(default)]
     pub tags: Vec<String>,

@@ -2,6 +2,7 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
 use crate::record::{AdapterKind, Format, HealthStatus, Manifest};
+use crate::verification::VerifiedSummary;
 
 /// What a table and a filter need of a manifest; the registry's index keeps one for each, so that listing a thousand
 /// models reads one file.
@@ -106,6 +107,9 @@ pub struct Summary {
     /// When it was last read, as far as the filesystem keeps that.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub used: Option<DateTime<Utc>>,
+    /// What the newest verification found.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub verified: Option<VerifiedSummary>,
 }
 
 impl Summary {
@@ -149,6 +153,7 @@ impl Summary {
             reclaimable_at_least: storage.reclaimable_at_least,
             modified: storage.last_modified,
             used: storage.last_accessed,
+            verified: manifest.verification.as_ref().map(VerifiedSummary::of),
         }
     }
 

@@ -169,6 +169,9 @@ pub struct Report {
     /// What was done instead, where it is no language model or its architecture is not known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub instead: Option<String>,
+    /// The architecture, where it is one that no decoder is known for: `instead` then says what was done.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unknown_architecture: Option<String>,
     /// Tensors read.
     pub tensors: u64,
     /// Bytes of them.

@@ -61,6 +61,14 @@ pub struct Facts<'a> {
     pub used: Option<DateTime<Utc>>,
     /// When its newest file was modified.
     pub modified: Option<DateTime<Utc>>,
+    /// When it was last verified.
+    pub verified: Option<DateTime<Utc>>,
+    /// What came of that.
+    pub verdict: Option<&'a str>,
+    /// Prompt tokens a second that it read then.
+    pub prompt_tps: Option<f64>,
+    /// Tokens a second that it generated then.
+    pub generation_tps: Option<f64>,
 }
 
 /// What a field holds, which settles the operators and values it takes.
@@ -207,6 +215,10 @@ static FIELDS: &[Field] = &[
     row("reclaimable", &["reclaimable_bytes"], Kind::Bytes, "what is freed if only this goes", |f| f.reclaimable_bytes.map(Value::Whole)),
     row("used", &["last_used"], Kind::Age, "when it was last used", |f| f.used.map(Value::Time)),
     row("modified", &["last_modified"], Kind::Age, "when its newest file was modified", |f| f.modified.map(Value::Time)),
+    row("verified", &["verified_at"], Kind::Age, "when it was last verified", |f| f.verified.map(Value::Time)),
+    row("verdict", &[], Kind::Text, "what came of that: pass or fail", |f| f.verdict.map(Value::Text)),
+    row("tps", &["generation_tps"], Kind::Number, "tokens a second that it generated then", |f| f.generation_tps.map(Value::Number)),
+    row("prompt_tps", &[], Kind::Number, "prompt tokens a second that it read then", |f| f.prompt_tps.map(Value::Number)),
 ];
 
 fn texts(texts: &[String]) -> Value<'_> {

@@ -4,8 +4,8 @@ use std::cell::Cell;
 use std::collections::BTreeSet;
 
 use anyhow::Result;
-use mlxman_manifest::Summary;
 use mlxman_manifest::registry::{Contents, Row, StoreProblem, unusable};
+use mlxman_manifest::{Summary, VerifiedSummary};
 use mlxman_store::{Severity, StoreSpec};
 use serde::{Serialize, Serializer};
 
@@ -13,7 +13,7 @@ use crate::args::{List, Sort};
 use crate::context::Context;
 use crate::exit::Verdict;
 use crate::select::{document, filter_set, matching, tell_unknown};
-use crate::table::{age, bytes, count, number, plural, reclaim, render, text};
+use crate::table::{age, bytes, count, number, plural, rate, reclaim, render, text};
 
 /// What `list --json` prints.
 #[derive(Serialize)]
@@ -65,7 +65,7 @@ pub(super) fn run(args: &List, context: &Context) -> Result<Verdict> {
         context.printer.json(&output)?;
         ailing |= output.models.lost.get();
     } else {
-        table(context, &contents, &rows, &problems, used)?;
+        table(context, &contents, &rows, &problems, used, args.verified)?;
     }
     Ok(Verdict::of(ailing))
 }
@@ -120,6 +120,7 @@ fn table(
     rows: &[&Row],
     problems: &[&StoreProblem],
     used: Option<u64>,
+    verified: bool,
 ) -> Result<()> {
     let printer = &context.printer;
     if rows.is_empty() && contents.rows.is_empty() {
@@ -136,6 +137,9 @@ fn table(
         number("FREES", 3),
         number("USED", 2),
         text("HEALTH", 1),
+        text("VERIFIED", if verified { 0 } else { 9 }),
+        number("TOK/S", if verified { 0 } else { 9 }),
+        text("DTYPE", if verified { 0 } else { 9 }),
         text("TAGS", 7),
         text("STORE", 8),
     ];
@@ -143,6 +147,7 @@ fn table(
         .iter()
         .map(|row| {
             let summary = &row.summary;
+            let shown = summary.verified.as_ref().filter(|_| verified);
             vec![
                 name(summary),
                 quantization(summary),
@@ -153,6 +158,14 @@ fn table(
                 reclaim(summary.reclaimable_bytes, summary.reclaimable_at_least),
                 age(summary.used, context.now),
                 health(row),
+                shown.map_or_else(String::new, |verified| verdict(verified, context)),
+                shown
+                    .filter(|verified| !verified.stale)
+                    .map_or_else(String::new, |one| rate(one.generation_tps)),
+                shown
+                    .filter(|verified| !verified.stale && verified.generation_tps.is_some())
+                    .and_then(|verified| verified.dtype.clone())
+                    .unwrap_or_default(),
                 summary.tags.join(","),
                 if several { summary.store.clone() } else { String::new() },
             ]
@@ -208,6 +221,16 @@ fn name(summary: &Summary) -> String {
 fn quantization(summary: &Summary) -> String {
     let label = summary.quantization.clone().unwrap_or_else(|| summary.quantization_variants.join(","));
     if summary.quantization_from_name { format!("{label}?") } else { label }
+}
+
+/// What the newest verification found, and how long ago.
+fn verdict(verified: &VerifiedSummary, context: &Context) -> String {
+    let ago = age(Some(verified.at), context.now);
+    match (verified.stale, verified.verdict) {
+        (true, _) => format!("stale: {} {ago}", verified.verdict.word()),
+        (false, mlxman_manifest::Verdict::Pass) => format!("{} {ago}", verified.level.word()),
+        (false, other) => format!("{}: {} {ago}", other.word(), verified.level.word()),
+    }
 }
 
 fn health(row: &Row) -> String {

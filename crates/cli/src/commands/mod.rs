@@ -12,6 +12,7 @@ mod show;
 mod stores;
 mod sync;
 mod tag;
+mod verify;
 
 use anyhow::Result;
 
@@ -23,6 +24,7 @@ pub(crate) fn run(command: Command, context: &Context) -> Result<Verdict> {
     match command {
         Command::Sync(args) => sync::run(args, context),
         Command::List(args) => list::run(&args, context),
+        Command::Verify(args) => verify::run(&args, context),
         Command::Show(args) => show::run(&args, context),
         Command::Path(args) => path::run(&args, context),
         Command::Stores => stores::run(context),

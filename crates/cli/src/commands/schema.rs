@@ -7,7 +7,7 @@ use crate::args::Schema;
 use crate::context::Context;
 use crate::exit::{Verdict, wrong};
 
-const NAMES: [&str; 6] = ["catalog-entry", "list", "manifest", "original-manifest", "plan", "sync"];
+const NAMES: [&str; 7] = ["catalog-entry", "list", "manifest", "original-manifest", "plan", "sync", "verify"];
 
 pub(super) fn run(args: &Schema, context: &Context) -> Result<Verdict> {
     let Some(name) = args.name.as_deref().filter(|_| !args.list) else {
@@ -21,6 +21,7 @@ pub(super) fn run(args: &Schema, context: &Context) -> Result<Verdict> {
         "plan" => mlxman_clean::plan_schema().to_value(),
         "sync" => mlxman_manifest::schema_of::<mlxman_manifest::registry::SyncReport>().to_value(),
         "list" => list(),
+        "verify" => mlxman_manifest::schema_of::<mlxman_verify::Results>().to_value(),
         _ => return Err(wrong(format!("there is no schema `{name}`; there are {}", NAMES.join(", ")))),
     };
     context.printer.json(&schema)?;

@@ -1,8 +1,8 @@
 //! `mlxman show`: everything known of a model.
 
 use anyhow::Result;
-use mlxman_manifest::Manifest;
 use mlxman_manifest::registry::Row;
+use mlxman_manifest::{Manifest, Verification};
 use mlxman_store::Severity;
 
 use crate::args::Show;
@@ -10,7 +10,7 @@ use crate::context::Context;
 use crate::exit::Verdict;
 use crate::printer::plain;
 use crate::select::{document, filter_set, matching, one};
-use crate::table::{age, bytes, reclaim};
+use crate::table::{age, bytes, rate, reclaim};
 
 pub(super) fn run(args: &Show, context: &Context) -> Result<Verdict> {
     let contents = context.contents()?;
@@ -138,8 +138,48 @@ fn page(manifest: &Manifest, row: &Row, context: &Context) -> String {
         let path = problem.path.as_ref().map(|path| format!("{path}: ")).unwrap_or_default();
         page.line(mark, &format!("{}: {path}{}", problem.kind, problem.message));
     }
+    if let Some(verification) = &manifest.verification {
+        verified(&mut page, verification, context);
+    }
     page.line("manifest", &row.path.display().to_string());
     page.text
+}
+
+/// What the newest verification found.
+fn verified(page: &mut Page<'_>, found: &Verification, context: &Context) {
+    let ago = age(Some(found.verified_at), context.now);
+    let stale = if found.stale { "; the files are others now: verify it again" } else { "" };
+    page.line("verified", &format!("{} {}, {ago} ago{stale}", found.level.word(), found.verdict.word()));
+    for note in [&found.reason, &found.instead].into_iter().flatten() {
+        page.line("", note);
+    }
+    let with: Vec<&str> =
+        [&found.dtype, &found.device, &found.blas].into_iter().flatten().map(String::as_str).collect();
+    let with = with.join(", ");
+    let speeds = [
+        ("reads", found.prompt_tps, found.prompt_spread),
+        ("generates", found.generation_tps, found.generation_spread),
+    ];
+    for (name, tps, spread) in speeds {
+        let Some(tps) = tps else { continue };
+        let spread = spread
+            .map(|s| {
+                format!(
+                    ", {} to {} in {} of {} tokens",
+                    rate(Some(s.min)),
+                    rate(Some(s.max)),
+                    s.trials,
+                    s.tokens
+                )
+            })
+            .unwrap_or_default();
+        page.line(name, &format!("{} tokens/s ({with}{spread})", rate(Some(tps))));
+    }
+    page.line("peak memory", &found.peak_memory_bytes.map(bytes).unwrap_or_default());
+    if let Some(answers) = &found.answers {
+        page.line("answers", &super::verify::answers(answers));
+    }
+    page.line("says", found.text.as_deref().unwrap_or_default());
 }
 
 struct Page<'a> {

@@ -12,13 +12,14 @@ use crate::schema::{Form, Rejected, check_manifest, known_fields};
 pub(super) const ORIGINAL: &str = "original manifest";
 
 /// Fields of the record that the user can't set: what it is, where it is, and what was measured.
-const FIXED: [&str; 12] = [
+const FIXED: [&str; 13] = [
     "schema_version",
     "model_path",
     "store",
     "key",
     "storage",
     "health",
+    "verification",
     "user",
     "evidence",
     "generated_at",
@@ -53,6 +54,8 @@ pub(super) struct Known<'a> {
     pub(super) written_tags: Option<&'a [String]>,
     /// What the user said in further manifests of the model.
     pub(super) words: Vec<UserLayer>,
+    /// The stamp of the model's files.
+    pub(super) files: &'a str,
 }
 
 /// Puts the document together.
@@ -72,6 +75,7 @@ pub(super) fn merge(
             Form::Current => {
                 tags_by_hand(&mut user, old, &observed, known.written_tags);
                 carry(&mut observed, old, same_weights);
+                observed.verification = super::verified::carried(old, known.files);
             }
             Form::Original => upgrade(&mut observed, old),
         }

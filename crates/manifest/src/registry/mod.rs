@@ -5,6 +5,8 @@
 //! <home>/index.json                                          made again when lost
 //! <home>/hashes.json                                         BLAKE3 by device, inode, size and time; made again when lost
 //! <home>/catalog/*.json                                      the user's own catalog entries
+//! <home>/history.jsonl                                       what every verification found, a line each
+//! <home>/answers/*.answers.json                              answers that verifications recorded
 //! <home>/lock                                                held while the registry is written
 //! <models>/manifests/<model>.manifest.json                   where a models' folder keeps its manifests itself
 //! <models>/manifests/.mlxman.lock                            held while those are written, by whatever registry
@@ -23,6 +25,7 @@ mod observe;
 mod original;
 mod shelf;
 mod sync;
+mod verified;
 mod whole_file;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
@@ -35,7 +38,7 @@ use serde_json::Value;
 
 pub use commit::{store_record, unusable};
 pub use index::{StoreProblem, StoreRecord};
-pub use observe::{StoreSurvey, Survey, SurveyedModel};
+pub use observe::{StoreSurvey, Survey, SurveyedModel, files_stamp};
 pub use sync::{Change, Changed, SyncObserver, SyncOptions, SyncReport};
 
 pub use whole_file::write as write_whole;

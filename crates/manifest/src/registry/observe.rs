@@ -60,6 +60,7 @@ pub(super) enum State {
 pub(super) struct Fresh {
     pub(super) fingerprint: String,
     pub(super) weights: String,
+    pub(super) files: String,
     pub(super) hashed: bool,
     pub(super) manifest: Manifest,
     /// What the registry had.
@@ -76,7 +77,13 @@ pub(super) struct Observed {
 pub(super) enum Work {
     Unchanged(Arc<Entry>),
     Skipped(Option<Arc<Entry>>),
-    Fresh { fingerprint: String, weights: String, observation: Box<Observation>, before: Option<Arc<Entry>> },
+    Fresh {
+        fingerprint: String,
+        weights: String,
+        files: String,
+        observation: Box<Observation>,
+        before: Option<Arc<Entry>>,
+    },
 }
 
 /// What the registry knows of models, by store and key.
@@ -211,6 +218,7 @@ fn fresh(
     Work::Fresh {
         fingerprint,
         weights: weights_stamp(model),
+        files: files_stamp(model),
         observation: Box::new(inspect(scan, model, progress)),
         before: before.cloned(),
     }
@@ -284,6 +292,20 @@ fn weights_stamp(model: &FoundModel) -> String {
     for file in model.files.iter().filter(|file| file.path.ends_with(".safetensors")) {
         hasher.update(file.path.as_bytes());
         for number in [file.stat.dev, file.stat.ino, file.stat.size, file.stat.mtime_ns as u64] {
+            hasher.update(&number.to_le_bytes());
+        }
+    }
+    hasher.finalize().to_hex()[..32].to_owned()
+}
+
+/// Of every file of a model: a verification holds for as long as it is the same. Devices are left out, for their
+/// numbers change when a machine starts.
+pub fn files_stamp(model: &FoundModel) -> String {
+    let mut hasher = blake3::Hasher::new();
+    for file in &model.files {
+        hasher.update(&(file.path.len() as u64).to_le_bytes());
+        hasher.update(file.path.as_bytes());
+        for number in [file.stat.ino, file.stat.size, file.stat.mtime_ns as u64] {
             hasher.update(&number.to_le_bytes());
         }
     }
@@ -377,6 +399,7 @@ pub(super) fn assemble(
             files: observation.files,
         },
         health,
+        verification: None,
         tags,
         notes: None,
         pinned: false,

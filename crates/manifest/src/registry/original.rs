@@ -73,6 +73,7 @@ pub(super) fn upgraded(document: &Value, summary: &Summary) -> Result<Value, Rej
             last_modified: summary.modified,
             ..Storage::default()
         },
+        verification: None,
         health: Default::default(),
         tags: Vec::new(),
         notes: None,

@@ -410,7 +410,7 @@ impl Registry {
                 invalid: None,
                 state: State::Skipped(entry),
             },
-            Work::Fresh { fingerprint, weights, mut observation, before } => {
+            Work::Fresh { fingerprint, weights, files, mut observation, before } => {
                 for (record, file) in observation.files.iter_mut().zip(&model.files) {
                     record.blake3 = hashed.hashes.get(&file.stat).map(str::to_owned);
                 }
@@ -437,6 +437,7 @@ impl Registry {
                     state: State::Fresh(Box::new(Fresh {
                         fingerprint,
                         weights,
+                        files,
                         hashed: all_hashed,
                         manifest,
                         before,
@@ -501,7 +502,7 @@ impl Registry {
             Err(error) => return Err(error),
         };
         let there = existing.as_ref().map(|(_, document)| document.clone());
-        let mut known = merge::Known::default();
+        let mut known = merge::Known { files: &fresh.files, ..merge::Known::default() };
         if let Some(before) = &fresh.before {
             if before.file == file {
                 known.written_tags = before.written_tags();

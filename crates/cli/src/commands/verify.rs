@@ -1,0 +1,414 @@
+//! `mlxman verify`: does each model load and generate, and how fast.
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use anyhow::Result;
+use mlxman_clean::filter::quantity::{parse_age, parse_bytes};
+use mlxman_manifest::registry::{Contents, Registry, Row, SyncOptions};
+use mlxman_manifest::{AnswersCompared, HealthStatus, Verdict as Found, VerifiedModel};
+use mlxman_store::{FoundModel, RepoKind, Scan, StoreKind, StoreSpec};
+use mlxman_verify::protocol::{DtypeChoice, Level, Measure};
+use mlxman_verify::{Answering, Base, KeptAnswers, Launch, Outcome, Plan, Reference, Results, Task, machine};
+
+use crate::args::{self, Filters, Verify};
+use crate::context::Context;
+use crate::exit::{Verdict, wrong};
+use crate::progress::{Live, Watcher, catch_interrupts};
+use crate::select::{filter_set, matching, one, tell_unknown};
+use crate::table::{bytes, number, plural, rate, render, text};
+
+/// How long a worker may take to start: the first one reads MLX from the disk.
+const STARTUP: Duration = Duration::from_secs(60);
+
+/// A model that was chosen: where it lies, and its row if the registry has one.
+struct Chosen {
+    spec: StoreSpec,
+    key: String,
+    /// Its directory, where that was named and the registry does not know it.
+    dir: Option<PathBuf>,
+    row: Option<Row>,
+    /// Whether somebody named it: then it is verified whatever it is.
+    named: bool,
+}
+
+pub(super) fn run(args: &Verify, context: &Context) -> Result<Verdict> {
+    let timeout = duration(&args.timeout)?;
+    let memory_limit = match &args.memory_limit {
+        Some(text) => {
+            Some(parse_bytes(text).map_err(|error| wrong(format!("--memory-limit {text}: {error}")))?)
+        }
+        None => machine::available_memory(),
+    };
+    let answering = answering(args)?;
+    catch_interrupts();
+    let (chosen, contents) = choose(args, context)?;
+    let (specs, options) = looking(&chosen, context);
+    let survey = context.registry.survey(&specs, &context.catalog()?, &options)?;
+    let mut unread = 0;
+    for store in &survey.stores {
+        if let Err(error) = &store.scan {
+            context.printer.warning(&error.to_string());
+            unread += 1;
+        }
+    }
+    let mut tasks: Vec<Task<'_>> = Vec::new();
+    let mut rows: Vec<Option<&Row>> = Vec::new();
+    let mut vanished = false;
+    for one in &chosen {
+        let scan =
+            survey.stores.iter().find(|store| store.spec == one.spec).and_then(|s| s.scan.as_ref().ok());
+        let Some(scan) = scan else { continue };
+        let Some(found) = found(one, scan) else {
+            let what = one.dir.clone().unwrap_or_else(|| one.spec.root().join(&one.key));
+            context.printer.warning(&format!("there is no model in {}", what.display()));
+            vanished = true;
+            continue;
+        };
+        if !one.named && found.repo.as_ref().is_some_and(|repo| repo.kind != RepoKind::Model) {
+            continue;
+        }
+        tasks.push(task(one, scan, found, context));
+        rows.push(one.row.as_ref());
+    }
+    if tasks.is_empty() && !context.printer.json {
+        context.printer.status("there is no model to verify");
+    }
+    let base = |id: &str| base(&contents, id);
+    let plan = Plan {
+        level: args.level.map(level),
+        strict: args.strict,
+        dtype: dtype(args.dtype),
+        measure: measure(args),
+        timeout,
+        memory_limit,
+        jobs: usize::from(args.jobs),
+        answering,
+        worker: Ok(launch(context, timeout)),
+        base: &base,
+        now: context.now,
+    };
+    let unkept = AtomicBool::new(false);
+    let (registry, printer) = (&context.registry, &context.printer);
+    let done = |at: usize, outcome: &Outcome| {
+        if let Err(error) = keep(registry, outcome, rows[at], tasks[at].recorded.as_deref()) {
+            printer.warning(&format!("what was found of {} is not kept: {error}", outcome.result.model));
+            unkept.store(true, Ordering::Relaxed);
+        }
+    };
+    let live = Live::new(&context.printer, tasks.iter().map(|task| task.model.clone()).collect(), &done);
+    let run = mlxman_verify::run(&tasks, &plan, &live);
+    let interrupted = run.outcomes.iter().any(|outcome| outcome.interrupted);
+    let results: Vec<VerifiedModel> = run.outcomes.into_iter().map(|outcome| outcome.result).collect();
+    let of = |found: Found| results.iter().filter(|result| result.verification.verdict == found).count();
+    let (failed, skipped) = (of(Found::Fail), of(Found::Skipped));
+    // What was asked for and not done is a problem; what a machine does not allow, where nothing was asked for, is none.
+    let problems = failed > 0
+        || (args.level.is_some() && skipped > 0)
+        || interrupted
+        || vanished
+        || run.broken.is_some()
+        || unread > 0
+        || unkept.into_inner();
+    if context.printer.json {
+        context.printer.json(&Results::new(results))?;
+    } else {
+        table(&results, context)?;
+        if !results.is_empty() {
+            let mut line = format!("{}: {} passed", plural(results.len(), "model"), of_pass(&results));
+            for (count, word) in [(failed, "failed"), (skipped, "skipped")] {
+                if count > 0 {
+                    line = format!("{line}, {count} {word}");
+                }
+            }
+            context.printer.status(&if interrupted { format!("{line}; interrupted") } else { line });
+        }
+    }
+    Ok(if tasks.is_empty() && unread > 0 { Verdict::Failed } else { Verdict::of(problems) })
+}
+
+fn of_pass(results: &[VerifiedModel]) -> usize {
+    results.iter().filter(|result| result.verification.verdict == Found::Pass).count()
+}
+
+/// The models that are meant, after a fast look that gives each a manifest to write into.
+fn choose(args: &Verify, context: &Context) -> Result<(Vec<Chosen>, Contents)> {
+    let mut dirs: Vec<Option<PathBuf>> = Vec::new();
+    for asked in &args.model {
+        let is_path = ["/", "./", "../", "~"].iter().any(|start| asked.starts_with(start))
+            || matches!(asked.as_str(), "." | "..");
+        dirs.push(if is_path { Some(directory(asked, context)?) } else { None });
+    }
+    let all_are_paths = !dirs.is_empty() && dirs.iter().all(Option::is_some);
+    let stores = match context.some_stores() {
+        Ok(stores) => stores,
+        Err(_) if all_are_paths => Vec::new(),
+        Err(error) => return Err(error),
+    };
+    let mut only = Vec::new();
+    for (asked, dir) in args.model.iter().zip(&dirs) {
+        match dir {
+            None => only.push(asked.clone()),
+            Some(dir) => only.extend(inside(dir, &stores).map(|(spec, key)| format!("{}:{key}", spec.id()))),
+        }
+    }
+    if args.model.is_empty() || !only.is_empty() {
+        let watcher = Watcher::new(&context.printer);
+        let options = SyncOptions { only, ..context.looking() };
+        let synced = context.registry.sync(&stores, &context.catalog()?, &options, &watcher);
+        watcher.finish();
+        synced?;
+    }
+    let contents = context.contents()?;
+    let filters = filter_set(context, &args.filters)?;
+    if args.model.is_empty() {
+        let rows = matching(context, &contents, &filters);
+        tell_unknown(context, &contents, &filters)?;
+        let here = rows.into_iter().filter(|row| row.summary.present && row.away.is_none());
+        let named = !(args.filters.args(Vec::new()) == Filters::default().args(Vec::new()));
+        return Ok((here.filter_map(|row| of_row(row, named)).collect(), contents));
+    }
+    let mut chosen: Vec<Chosen> = Vec::new();
+    for (asked, dir) in args.model.iter().zip(dirs) {
+        let dir = match (dir, one(context, &contents, asked)) {
+            (Some(dir), _) => dir,
+            (None, Ok(row)) => {
+                chosen.extend(of_row(row, true));
+                continue;
+            }
+            // A name of a model comes first; a directory of that name is as good where there is none.
+            (None, Err(_)) if Path::new(asked).is_dir() => directory(asked, context)?,
+            (None, Err(error)) => return Err(error),
+        };
+        let known = inside(&dir, &stores).and_then(|(spec, key)| {
+            contents.rows.iter().find(|row| row.summary.store == spec.id() && row.summary.key == key)
+        });
+        chosen.extend(match known {
+            Some(row) => of_row(row, true),
+            None => Some(outside(dir)),
+        });
+    }
+    let matches = |row: &Row| filters.matches(&mlxman_clean::facts_of(&row.summary), context.now);
+    chosen.retain(|one| filters.is_empty() || one.row.as_ref().is_none_or(matches));
+    Ok((chosen, contents))
+}
+
+fn directory(asked: &str, context: &Context) -> Result<PathBuf> {
+    let path = context.places.expand(Path::new(asked));
+    let dir = fs_err::canonicalize(&path).map_err(|error| wrong(error.to_string()))?;
+    if !dir.is_dir() {
+        return Err(wrong(format!("{} is no directory: name the one that the model is in", path.display())));
+    }
+    Ok(dir)
+}
+
+/// The store that a directory lies in, and where in it.
+fn inside<'a>(dir: &Path, stores: &'a [StoreSpec]) -> Option<(&'a StoreSpec, String)> {
+    let containing = stores.iter().filter_map(|spec| Some((spec, dir.strip_prefix(spec.root()).ok()?)));
+    let (spec, key) = containing.min_by_key(|(_, key)| key.components().count())?;
+    Some((spec, key.to_str()?.to_owned()))
+}
+
+/// A directory that no store of the registry has: a store of its own, or the snapshot of a hub cache.
+fn outside(dir: PathBuf) -> Chosen {
+    let name =
+        |path: Option<&Path>| path.and_then(Path::file_name).map(|name| name.to_string_lossy().into_owned());
+    let repo = dir.parent().and_then(Path::parent);
+    let is_snapshot = name(dir.parent()).as_deref() == Some("snapshots")
+        && name(repo).is_some_and(|name| name.starts_with("models--"));
+    let root = repo.and_then(Path::parent).filter(|_| is_snapshot);
+    let spec = match root {
+        Some(root) => StoreSpec::verbatim(StoreKind::Hub, root),
+        None => StoreSpec::verbatim(StoreKind::Folder, &dir),
+    };
+    let key = dir.strip_prefix(spec.root()).unwrap_or(Path::new("")).to_string_lossy().into_owned();
+    Chosen { spec, key, dir: Some(dir), row: None, named: true }
+}
+
+fn of_row(row: &Row, named: bool) -> Option<Chosen> {
+    let spec = row.summary.store.parse::<StoreSpec>().ok()?;
+    Some(Chosen { spec, key: row.summary.key.clone(), dir: None, row: Some(row.clone()), named })
+}
+
+/// The stores to look at for these models, and nothing else in them.
+fn looking(chosen: &[Chosen], context: &Context) -> (Vec<StoreSpec>, SyncOptions) {
+    let mut specs: Vec<StoreSpec> = Vec::new();
+    for one in chosen {
+        if !specs.contains(&one.spec) {
+            specs.push(one.spec.clone());
+        }
+    }
+    let only = chosen.iter().map(|one| format!("{}:{}", one.spec.id(), one.key)).collect();
+    (specs, SyncOptions { only, ..context.looking() })
+}
+
+fn found<'a>(one: &Chosen, scan: &'a Scan) -> Option<&'a FoundModel> {
+    scan.models.iter().find(|model| match &one.dir {
+        Some(dir) => scan.dir_of(model) == *dir,
+        None => model.key == one.key,
+    })
+}
+
+fn task<'a>(one: &Chosen, scan: &'a Scan, found: &'a FoundModel, context: &Context) -> Task<'a> {
+    let model = match (&one.row, &one.dir) {
+        (Some(row), _) => row.summary.model.clone(),
+        (None, Some(dir)) if found.repo.is_none() => {
+            dir.file_name().map_or_else(|| found.name.clone(), |name| name.to_string_lossy().into_owned())
+        }
+        _ => found.name.clone(),
+    };
+    Task {
+        path: scan.dir_of(found),
+        store: one.row.as_ref().map(|row| row.summary.store.clone()),
+        recorded: Some(context.registry.answers_file(&one.spec.id(), &one.key, &model)),
+        model,
+        scan,
+        found,
+    }
+}
+
+/// The model that an adapter is made for, where it is here and whole.
+fn base(contents: &Contents, id: &str) -> Option<Base> {
+    let mut rows: Vec<&Row> = contents
+        .rows
+        .iter()
+        .filter(|row| row.summary.present && row.away.is_none() && row.summary.answers_to(id))
+        .filter(|row| row.summary.health == HealthStatus::Complete)
+        .collect();
+    rows.sort_by_key(|row| row.summary.current == Some(false));
+    let summary = &rows.first()?.summary;
+    let spec = summary.store.parse::<StoreSpec>().ok()?;
+    Some(Base { path: spec.root().join(&summary.key), bytes: summary.size_bytes })
+}
+
+/// Writes what was found into the history and the manifest, and the answers that were recorded.
+fn keep(registry: &Registry, outcome: &Outcome, row: Option<&Row>, recorded: Option<&Path>) -> Result<()> {
+    if outcome.interrupted {
+        return Ok(());
+    }
+    registry.keep_verification(&outcome.result, row)?;
+    if let (Some(answers), Some(path)) = (&outcome.answers, recorded) {
+        let mut text = serde_json::to_vec_pretty(answers)?;
+        text.push(b'\n');
+        registry.write_answers(path, &text)?;
+    }
+    Ok(())
+}
+
+fn launch(context: &Context, timeout: Duration) -> Launch {
+    let preload = context.places.preload().map(|preload| ("LD_PRELOAD".into(), preload));
+    Launch {
+        program: context.places.worker(),
+        env: preload.into_iter().collect(),
+        startup: STARTUP.min(timeout),
+    }
+}
+
+fn answering(args: &Verify) -> Result<Answering> {
+    Ok(match &args.answers {
+        None if args.record_answers => Answering::Record,
+        None => Answering::Not,
+        Some(auto) if auto.as_os_str() == "auto" => Answering::Auto,
+        Some(path) => {
+            let text = fs_err::read(path).map_err(|error| wrong(format!("--answers: {error}")))?;
+            let kept: KeptAnswers = serde_json::from_slice(&text).map_err(|error| {
+                wrong(format!("--answers {}: it does not hold answers: {error}", path.display()))
+            })?;
+            Answering::With(Box::new(Reference { path: path.clone(), kept }))
+        }
+    })
+}
+
+fn duration(text: &str) -> Result<Duration> {
+    let seconds = match text.parse::<f64>() {
+        Ok(seconds) => Duration::try_from_secs_f64(seconds).ok(),
+        Err(_) => {
+            let age = parse_age(text).map_err(|error| wrong(format!("--timeout {text}: {error}")))?;
+            age.to_std().ok()
+        }
+    };
+    seconds
+        .filter(|time| !time.is_zero())
+        .ok_or_else(|| wrong(format!("--timeout {text}: it has to be longer than nothing")))
+}
+
+fn level(level: args::Level) -> Level {
+    match level {
+        args::Level::Structure => Level::Structure,
+        args::Level::Load => Level::Load,
+        args::Level::Generate => Level::Generate,
+    }
+}
+
+fn dtype(dtype: args::Dtype) -> DtypeChoice {
+    match dtype {
+        args::Dtype::Auto => DtypeChoice::Auto,
+        args::Dtype::Checkpoint => DtypeChoice::Checkpoint,
+        args::Dtype::Float32 => DtypeChoice::Float32,
+        args::Dtype::Bfloat16 => DtypeChoice::Bfloat16,
+        args::Dtype::Float16 => DtypeChoice::Float16,
+    }
+}
+
+/// What to measure: that of `mlx_lm.benchmark` is not cut short by its own clock, only by `--timeout`.
+fn measure(args: &Verify) -> Measure {
+    let (quick, timeout) = (Measure::default(), 86_400.0);
+    let usual = match args.bench {
+        true => Measure { prompt_tokens: 512, generated_tokens: 128, trials: 5, seconds: timeout },
+        false => quick,
+    };
+    Measure {
+        prompt_tokens: args.prompt_tokens.unwrap_or(usual.prompt_tokens),
+        generated_tokens: args.generated_tokens.unwrap_or(usual.generated_tokens),
+        trials: args.trials.unwrap_or(usual.trials),
+        seconds: if args.trials.is_some() { timeout } else { usual.seconds },
+    }
+}
+
+fn table(results: &[VerifiedModel], context: &Context) -> Result<()> {
+    if results.is_empty() {
+        return Ok(());
+    }
+    let columns = [
+        text("MODEL", 0),
+        text("VERDICT", 0),
+        text("LEVEL", 0),
+        number("PROMPT T/S", 3),
+        number("GENERATE T/S", 0),
+        text("DTYPE", 0),
+        text("DEVICE", 5),
+        number("MEMORY", 4),
+        number("LOAD S", 6),
+        text("ANSWERS", 2),
+        text("WHY", 1),
+    ];
+    let cells: Vec<Vec<String>> = results
+        .iter()
+        .map(|result| {
+            let found = &result.verification;
+            let why = [&found.reason, &found.instead].into_iter().flatten().cloned();
+            vec![
+                result.model.clone(),
+                found.verdict.word().to_owned(),
+                found.level.word().to_owned(),
+                rate(found.prompt_tps),
+                rate(found.generation_tps),
+                found.dtype.clone().unwrap_or_default(),
+                found.device.clone().unwrap_or_default(),
+                found.peak_memory_bytes.map(bytes).unwrap_or_default(),
+                found.load_seconds.map(|seconds| format!("{seconds:.1}")).unwrap_or_default(),
+                found.answers.as_ref().map(answers).unwrap_or_default(),
+                why.collect::<Vec<_>>().join("; "),
+            ]
+        })
+        .collect();
+    context.printer.data(&render(&context.printer, &columns, &cells))?;
+    Ok(())
+}
+
+/// How known answers compare, in short.
+pub(super) fn answers(compared: &AnswersCompared) -> String {
+    let error = compared.max_relative_error.map_or_else(|| "NaN".to_owned(), |error| format!("{error:.1e}"));
+    format!("{error} off, {} of {} tokens", compared.greedy_matched, compared.greedy_total)
+}

@@ -1,0 +1,221 @@
+//! Known answers: what a model said of a fixed prompt once, and whether it still does.
+
+use std::path::PathBuf;
+
+use chrono::{DateTime, Utc};
+use mlxman_manifest::AnswersCompared;
+use serde::{Deserialize, Serialize};
+
+use crate::protocol::{Answers, Question};
+
+/// Tokens of the prompt that `--record-answers` asks.
+pub const PROMPT_TOKENS: u32 = 16;
+/// Logits that are kept of its last position.
+const LOGITS: usize = 64;
+/// Tokens that follow it.
+const GREEDY: usize = 16;
+
+/// Relative errors that pass: of two computations in float32, and where one of them was in a half type. MLX adds up in
+/// another order on another device, and a half type has but 8 or 11 bits of a number.
+const TOLERANCE: f64 = 1e-3;
+const TOLERANCE_OF_HALVES: f64 = 2e-2;
+
+/// The prompt that is asked of a model with so many tokens: always the same, and within the smallest vocabularies.
+pub fn question(vocabulary: Option<u64>) -> Question {
+    let vocabulary = u32::try_from(vocabulary.unwrap_or(256)).unwrap_or(u32::MAX).clamp(1, 1000);
+    // 97 is prime: the tokens are spread and none comes twice.
+    let prompt_ids = (0..PROMPT_TOKENS).map(|at| (at * 97 + 11) % vocabulary).collect();
+    Question { prompt_ids, logits_head: LOGITS, greedy: GREEDY }
+}
+
+/// Answers as a file keeps them: the form of `reference.json`, and beside it how they came about, where that is known.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct KeptAnswers {
+    /// The answers.
+    #[serde(flatten)]
+    pub answers: Answers,
+    /// The model.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub model: Option<String>,
+    /// The type that they were computed in; the checkpoint's where it is not said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dtype: Option<String>,
+    /// The stamp of the files that they are of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub files: Option<String>,
+    /// When they were recorded.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub recorded_at: Option<DateTime<Utc>>,
+}
+
+/// Answers to compare with, and where they stand.
+#[derive(Debug, Clone)]
+pub struct Reference {
+    /// The file.
+    pub path: PathBuf,
+    /// What it holds.
+    pub kept: KeptAnswers,
+}
+
+impl Reference {
+    /// What to ask so that the answers can be compared.
+    pub(crate) fn question(&self) -> Question {
+        let answers = &self.kept.answers;
+        Question {
+            prompt_ids: answers.prompt_ids.clone(),
+            logits_head: answers.logits_head.len(),
+            greedy: answers.greedy.len(),
+        }
+    }
+}
+
+/// Compares answers with a reference; `dtype` is what they were computed in, `checkpoint` what the weights are in. The
+/// second is why they differ too much, if they do.
+///
+/// Greedy tokens count only where the answers were computed in the checkpoint's own type: in another one two tokens that
+/// are as good as equally likely may change places, and all that follows with them. There the logits decide, those of
+/// the ten likeliest tokens included.
+pub fn compare(
+    ours: &Answers,
+    reference: &Reference,
+    dtype: Option<&str>,
+    checkpoint: Option<&str>,
+) -> (AnswersCompared, Option<String>) {
+    let theirs = &reference.kept.answers;
+    let their_dtype = reference.kept.dtype.as_deref().or(checkpoint);
+    let halves = [dtype, their_dtype].iter().any(|dtype| *dtype != Some("float32"));
+    let tolerance = if halves { TOLERANCE_OF_HALVES } else { TOLERANCE };
+    let error = relative_error(ours.logits_head.iter().copied(), theirs.logits_head.iter().copied());
+    let matched = ours.greedy.iter().zip(&theirs.greedy).take_while(|(a, b)| a == b).count();
+    let shared: Vec<(f32, f32)> = theirs
+        .top10
+        .iter()
+        .filter_map(|(id, theirs)| Some((ours.top10.iter().find(|(own, _)| own == id)?.1, *theirs)))
+        .collect();
+    let compared = AnswersCompared {
+        max_relative_error: error.filter(|error| error.is_finite()),
+        greedy_matched: matched as u64,
+        greedy_total: theirs.greedy.len() as u64,
+        tolerance,
+        top10_matched: (!theirs.top10.is_empty()).then_some(shared.len() as u64),
+        reference: Some(reference.path.display().to_string()),
+        computed_by: Some(theirs.computed_by.clone()),
+    };
+    let path = reference.path.display();
+    let passes = |error: Option<f64>| error.is_some_and(|error| error <= tolerance);
+    let flipped = matched < theirs.greedy.len();
+    let why = if ours.logits_head.len() != theirs.logits_head.len() {
+        let (a, b) = (ours.logits_head.len(), theirs.logits_head.len());
+        Some(format!("it answered with {a} logits and {path} has {b}"))
+    } else if !theirs.logits_head.is_empty() && !passes(error) {
+        let error = error.filter(|error| error.is_finite()).map_or("NaN".to_owned(), |e| format!("{e:.2e}"));
+        Some(format!("its logits differ from {path} by {error}, where {tolerance:.0e} is allowed"))
+    } else if flipped && dtype.is_some() && dtype == checkpoint {
+        let total = theirs.greedy.len();
+        Some(format!("its greedy tokens are those of {path} only up to {matched} of {total}"))
+    } else if flipped && !theirs.top10.is_empty() && !top10_passes(&shared, tolerance) {
+        Some(format!("its likeliest tokens are not those of {path}"))
+    } else {
+        None
+    };
+    let why = why.map(|why| {
+        format!(
+            "{why}: the weights or the engine are not those that the answers are of; if that is meant, record them \
+             again with --record-answers"
+        )
+    });
+    (compared, why)
+}
+
+/// Whether the tokens that both have among their ten have the same logits, and there are any.
+fn top10_passes(shared: &[(f32, f32)], tolerance: f64) -> bool {
+    let error = relative_error(shared.iter().map(|pair| pair.0), shared.iter().map(|pair| pair.1));
+    !shared.is_empty() && error.is_some_and(|error| error <= tolerance)
+}
+
+/// The greatest difference over the greatest magnitude of the reference; `None` where there is nothing to compare.
+fn relative_error(ours: impl Iterator<Item = f32>, theirs: impl Iterator<Item = f32>) -> Option<f64> {
+    let (mut difference, mut magnitude, mut any, mut finite) = (0.0_f64, 0.0_f64, false, true);
+    for (a, b) in ours.zip(theirs) {
+        let (a, b) = (f64::from(a), f64::from(b));
+        finite &= a.is_finite() && b.is_finite();
+        difference = difference.max((a - b).abs());
+        magnitude = magnitude.max(b.abs());
+        any = true;
+    }
+    match (any, finite) {
+        (false, _) => None,
+        (true, false) => Some(f64::NAN),
+        (true, true) if difference == 0.0 => Some(0.0),
+        (true, true) => Some(difference / magnitude),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn answers() -> Answers {
+        Answers {
+            prompt_ids: vec![1, 2],
+            logits_head: vec![1.0, -4.0, 2.0],
+            top10: vec![(2, 2.0), (0, 1.0)],
+            greedy: vec![2, 0, 1],
+            computed_by: "test".to_owned(),
+        }
+    }
+
+    fn reference(dtype: &str) -> Reference {
+        let kept = KeptAnswers {
+            answers: answers(),
+            model: None,
+            dtype: Some(dtype.to_owned()),
+            files: None,
+            recorded_at: None,
+        };
+        Reference { path: PathBuf::from("reference.json"), kept }
+    }
+
+    #[test]
+    fn the_tolerance_is_that_of_the_coarser_type() {
+        let mut ours = answers();
+        ours.logits_head[0] += 0.02;
+        let (compared, why) = compare(&ours, &reference("float32"), Some("float32"), Some("float32"));
+        assert!((compared.max_relative_error.unwrap() - 0.005).abs() < 1e-6);
+        assert!(why.unwrap().contains("differ"));
+        for (theirs, own) in [("bfloat16", "float32"), ("float32", "float16")] {
+            let (compared, why) = compare(&ours, &reference(theirs), Some(own), Some("bfloat16"));
+            assert_eq!((compared.tolerance, why), (TOLERANCE_OF_HALVES, None));
+        }
+    }
+
+    #[test]
+    fn greedy_tokens_count_in_the_checkpoints_own_type_alone() {
+        let mut ours = answers();
+        ours.greedy = vec![2, 1, 1];
+        let (compared, why) = compare(&ours, &reference("bfloat16"), Some("bfloat16"), Some("bfloat16"));
+        assert_eq!((compared.greedy_matched, compared.greedy_total), (1, 3));
+        assert!(why.unwrap().contains("1 of 3"));
+        assert_eq!(compare(&ours, &reference("bfloat16"), Some("float32"), Some("bfloat16")).1, None);
+        ours.top10 = vec![(7, 9.0), (0, 3.0)];
+        let (_, why) = compare(&ours, &reference("bfloat16"), Some("float32"), Some("bfloat16"));
+        assert!(why.unwrap().contains("likeliest"));
+    }
+
+    #[test]
+    fn what_is_no_number_never_passes() {
+        let mut ours = answers();
+        ours.logits_head[1] = f32::NAN;
+        let (compared, why) = compare(&ours, &reference("float16"), Some("float16"), Some("float16"));
+        assert!(compared.max_relative_error.is_none() && why.is_some());
+        ours.logits_head.pop();
+        assert!(compare(&ours, &reference("float16"), Some("float16"), Some("float16")).1.is_some());
+    }
+
+    #[test]
+    fn the_question_is_always_the_same_and_fits() {
+        assert_eq!(question(Some(32_000)), question(Some(32_000)));
+        assert!(question(Some(100)).prompt_ids.iter().all(|id| *id < 100));
+        assert!(question(None).prompt_ids.iter().all(|id| *id < 256));
+    }
+}

@@ -57,6 +57,7 @@ fn json_everywhere() {
         &["list"],
         &["show", "acme/tiny"],
         &["path", "acme/tiny"],
+        &["verify", "acme/tiny", "--level", "structure"],
         &["stores"],
         &["tag", "acme/tiny", "x"],
         &["note", "acme/tiny", "y"],

@@ -34,6 +34,7 @@ complete -c mlxman -n "__fish_mlxman_needs_command" -s V -l version -d 'Print ve
 complete -c mlxman -n "__fish_mlxman_needs_command" -f -a "sync" -d 'Bring the registry up to date with the stores: one manifest for each model'
 complete -c mlxman -n "__fish_mlxman_needs_command" -f -a "list" -d 'List the models of the registry'
 complete -c mlxman -n "__fish_mlxman_needs_command" -f -a "ls" -d 'List the models of the registry'
+complete -c mlxman -n "__fish_mlxman_needs_command" -f -a "verify" -d 'Check that models are whole, load and generate, and how fast they are'
 complete -c mlxman -n "__fish_mlxman_needs_command" -f -a "show" -d 'Show everything known of one model, with what says so'
 complete -c mlxman -n "__fish_mlxman_needs_command" -f -a "path" -d 'Print the directory to load a model from, offline'
 complete -c mlxman -n "__fish_mlxman_needs_command" -f -a "stores" -d 'Show the stores, with used and free space'
@@ -68,6 +69,7 @@ complete -c mlxman -n "__fish_mlxman_using_subcommand list" -l store-timeout -d 
 complete -c mlxman -n "__fish_mlxman_using_subcommand list" -l config -d 'Read this configuration instead of $XDG_CONFIG_HOME/mlxman/config.toml' -r -F
 complete -c mlxman -n "__fish_mlxman_using_subcommand list" -l fused-only -d 'Only models with an adapter fused in'
 complete -c mlxman -n "__fish_mlxman_using_subcommand list" -l missing-only -d 'Only models whose files are gone'
+complete -c mlxman -n "__fish_mlxman_using_subcommand list" -l verified -d 'Show what verifications found'
 complete -c mlxman -n "__fish_mlxman_using_subcommand list" -l json -d 'Print JSON instead of a table'
 complete -c mlxman -n "__fish_mlxman_using_subcommand list" -s q -l quiet -d 'Print no status, only data and errors'
 complete -c mlxman -n "__fish_mlxman_using_subcommand list" -s h -l help -d 'Print help (see more with \'--help\')'
@@ -83,9 +85,41 @@ complete -c mlxman -n "__fish_mlxman_using_subcommand ls" -l store-timeout -d 'G
 complete -c mlxman -n "__fish_mlxman_using_subcommand ls" -l config -d 'Read this configuration instead of $XDG_CONFIG_HOME/mlxman/config.toml' -r -F
 complete -c mlxman -n "__fish_mlxman_using_subcommand ls" -l fused-only -d 'Only models with an adapter fused in'
 complete -c mlxman -n "__fish_mlxman_using_subcommand ls" -l missing-only -d 'Only models whose files are gone'
+complete -c mlxman -n "__fish_mlxman_using_subcommand ls" -l verified -d 'Show what verifications found'
 complete -c mlxman -n "__fish_mlxman_using_subcommand ls" -l json -d 'Print JSON instead of a table'
 complete -c mlxman -n "__fish_mlxman_using_subcommand ls" -s q -l quiet -d 'Print no status, only data and errors'
 complete -c mlxman -n "__fish_mlxman_using_subcommand ls" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c mlxman -n "__fish_mlxman_using_subcommand verify" -l models -d 'Models by name, repo id or glob, with @REVISION or without' -r
+complete -c mlxman -n "__fish_mlxman_using_subcommand verify" -l tags -d 'Models with any of these tags' -r
+complete -c mlxman -n "__fish_mlxman_using_subcommand verify" -l quantization -d 'Models with any of these quantizations: 4bit, 8bit, bf16, mxfp4, mixed, mixed-4-8bit, Q4_K_M' -r
+complete -c mlxman -n "__fish_mlxman_using_subcommand verify" -l filter -d 'Only models of which this holds, such as \'size>1.5GB\', \'used>30d\', \'health!=complete\', \'arch~qwen*\'' -r
+complete -c mlxman -n "__fish_mlxman_using_subcommand verify" -l level -d 'How far to go; as far as the model and the machine allow by default' -r -f -a "structure\t'The files are there, and agree with each other and with their headers'
+load\t'Every tensor was read through MLX and is finite'
+generate\t'A prompt was read and tokens were generated'"
+complete -c mlxman -n "__fish_mlxman_using_subcommand verify" -s p -l prompt-tokens -d 'Tokens of the prompt' -r
+complete -c mlxman -n "__fish_mlxman_using_subcommand verify" -s g -l generated-tokens -d 'Tokens to generate' -r
+complete -c mlxman -n "__fish_mlxman_using_subcommand verify" -s n -l trials -d 'Trials, of which the median counts' -r
+complete -c mlxman -n "__fish_mlxman_using_subcommand verify" -l dtype -d 'In what type to compute' -r -f -a "auto\t'The checkpoint\'s on Metal and CUDA, float32 on the CPU'
+checkpoint\t'The checkpoint\'s own'
+float32\t'IEEE single precision'
+bfloat16\t'The upper half of a float32'
+float16\t'IEEE half precision'"
+complete -c mlxman -n "__fish_mlxman_using_subcommand verify" -l answers -d 'Compare with recorded answers, else with reference.json in the model\'s directory; or with this file' -r -F
+complete -c mlxman -n "__fish_mlxman_using_subcommand verify" -l timeout -d 'Give one model up after so long: seconds, or 90s, 10m, 2h' -r
+complete -c mlxman -n "__fish_mlxman_using_subcommand verify" -l memory-limit -d 'Memory that models may take, such as 12GB; the machine\'s available memory by default' -r
+complete -c mlxman -n "__fish_mlxman_using_subcommand verify" -s j -l jobs -d 'Models at once, where memory allows' -r
+complete -c mlxman -n "__fish_mlxman_using_subcommand verify" -l store -d 'Use only this store, as hub=PATH or folder=PATH (repeatable); a word without `=` selects among the known stores' -r
+complete -c mlxman -n "__fish_mlxman_using_subcommand verify" -l store-timeout -d 'Give up a store that does not answer for so long' -r
+complete -c mlxman -n "__fish_mlxman_using_subcommand verify" -l config -d 'Read this configuration instead of $XDG_CONFIG_HOME/mlxman/config.toml' -r -F
+complete -c mlxman -n "__fish_mlxman_using_subcommand verify" -l fused-only -d 'Only models with an adapter fused in'
+complete -c mlxman -n "__fish_mlxman_using_subcommand verify" -l missing-only -d 'Only models whose files are gone'
+complete -c mlxman -n "__fish_mlxman_using_subcommand verify" -l strict -d 'Take a model whose architecture no decoder is known for as failed'
+complete -c mlxman -n "__fish_mlxman_using_subcommand verify" -l quick -d 'Measure in a few seconds a model (this is the default)'
+complete -c mlxman -n "__fish_mlxman_using_subcommand verify" -l bench -d 'Measure as mlx_lm.benchmark does: 512 prompt tokens, 128 generated ones, 5 trials'
+complete -c mlxman -n "__fish_mlxman_using_subcommand verify" -l record-answers -d 'Keep what each model answers to a fixed prompt, to compare with later'
+complete -c mlxman -n "__fish_mlxman_using_subcommand verify" -l json -d 'Print JSON instead of a table'
+complete -c mlxman -n "__fish_mlxman_using_subcommand verify" -s q -l quiet -d 'Print no status, only data and errors'
+complete -c mlxman -n "__fish_mlxman_using_subcommand verify" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c mlxman -n "__fish_mlxman_using_subcommand show" -l models -d 'Models by name, repo id or glob, with @REVISION or without' -r
 complete -c mlxman -n "__fish_mlxman_using_subcommand show" -l tags -d 'Models with any of these tags' -r
 complete -c mlxman -n "__fish_mlxman_using_subcommand show" -l quantization -d 'Models with any of these quantizations: 4bit, 8bit, bf16, mxfp4, mixed, mixed-4-8bit, Q4_K_M' -r

@@ -14,7 +14,9 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, waitid};
+use rustix::process::{
+    Pid, Resource, Rlimit, Signal, WaitId, WaitIdOptions, kill_process_group, setrlimit, waitid,
+};
 
 use crate::protocol::{EngineInfo, Event, Report, Request, VERSION};
 use crate::{machine, words};
@@ -115,7 +117,7 @@ impl Worker {
         let mut command = Command::new(&launch.program);
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         command.envs(launch.env.iter().map(|(name, value)| (name, value))).process_group(0);
-        end_with_parent(&mut command);
+        prepare(&mut command);
         let mut child = command.spawn().map_err(|error| match error.kind() {
             std::io::ErrorKind::NotFound => NoWorker::Absent(format!(
                 "the worker {program} is not there: `cargo xtask install` puts it beside mlxman, MLXMAN_WORKER names it \
@@ -294,29 +296,32 @@ impl Drop for Worker {
     }
 }
 
-/// Has the kernel kill the worker when the thread that starts it ends, however that comes about.
-#[cfg(target_os = "linux")]
-fn end_with_parent(command: &mut Command) {
+/// Readies the worker between fork and exec: no dump of its core, which could have the size of a model, and on Linux the
+/// kernel kills it when the thread that starts it ends, however that comes about. (Elsewhere the end of its standard
+/// input tells it.)
+fn prepare(command: &mut Command) {
+    #[cfg(target_os = "linux")]
     let parent = rustix::process::getpid();
     let prepare = move || {
-        rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
-        // The parent may have ended before that was set.
-        if rustix::process::getppid() == Some(parent) {
-            Ok(())
-        } else {
-            Err(std::io::ErrorKind::BrokenPipe.into())
+        let none = Rlimit { current: Some(0), maximum: Some(0) };
+        // Where that is not allowed, nothing depends on it.
+        let _ = setrlimit(Resource::Core, none);
+        #[cfg(target_os = "linux")]
+        {
+            rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
+            // The parent may have ended before that was set.
+            if rustix::process::getppid() != Some(parent) {
+                return Err(std::io::ErrorKind::BrokenPipe.into());
+            }
         }
+        Ok(())
     };
-    #[expect(unsafe_code, reason = "there is no other way to ask for it")]
-    // SAFETY: between fork and exec it makes two system calls, and neither allocates nor takes a lock.
+    #[expect(unsafe_code, reason = "there is no other way to run anything in the child")]
+    // SAFETY: it makes three system calls, and neither allocates nor takes a lock.
     unsafe {
         command.pre_exec(prepare);
     }
 }
-
-/// Elsewhere the end of its standard input tells the worker.
-#[cfg(not(target_os = "linux"))]
-fn end_with_parent(_command: &mut Command) {}
 
 /// Reads events until the worker closes its output; after garbage nothing more is believed.
 fn listen(stdout: impl Read, sender: &Sender<Heard>) {

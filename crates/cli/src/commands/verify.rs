@@ -105,7 +105,7 @@ pub(super) fn run(args: &Verify, context: &Context) -> Result<Verdict> {
     let (failed, skipped) = (of(Found::Fail), of(Found::Skipped));
     // What was asked for and not done is a problem; what a machine does not allow, where nothing was asked for, is none.
     let problems = failed > 0
-        || (args.level.is_some() && skipped > 0)
+        || ((args.level.is_some() || args.answers.is_some()) && skipped > 0)
         || interrupted
         || vanished
         || run.broken.is_some()
@@ -301,7 +301,7 @@ fn launch(context: &Context, timeout: Duration) -> Launch {
     Launch {
         program: context.places.worker(),
         env: preload.into_iter().collect(),
-        startup: STARTUP.min(timeout),
+        startup: STARTUP.min(timeout.max(STARTUP / 12)),
     }
 }
 

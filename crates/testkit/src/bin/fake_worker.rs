@@ -122,6 +122,7 @@ fn answer(request: &Value, name: &str) {
             report["answers"] = answers(&request["answers"], name);
         }
     }
+    log(&format!("done {name}"));
     say(&json!({"event": "done", "id": id, "report": report}));
 }
 

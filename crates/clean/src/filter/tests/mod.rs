@@ -52,6 +52,10 @@ fn with_flux<T>(check: impl FnOnce(Facts<'_>) -> T) -> T {
         context_length: Some(512),
         used: Some(at("2026-01-31T10:00:00Z")),
         modified: Some(at("2025-03-01T00:00:00Z")),
+        verified: Some(at("2026-01-30T00:00:00Z")),
+        verdict: Some("pass"),
+        prompt_tps: Some(220.0),
+        generation_tps: Some(19.5),
     })
 }
 

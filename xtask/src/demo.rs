@@ -21,12 +21,13 @@ pub(crate) struct Args {
 }
 
 /// The commands, and the exit codes that are right. The stores have problems, and `sync` and `list` say so with a 1.
-const COMMANDS: [(&[&str], &[i32]); 5] = [
+const COMMANDS: [(&[&str], &[i32]); 6] = [
     (&["sync", "--fast"], &[0, 1]),
     (&["list"], &[0, 1]),
     (&["show", "mzbac/flux1.schnell.4bit.mlx"], &[0]),
     (&["clean", "preview", "--tags", "flux", "--quantization", "4bit"], &[0]),
     (&["clean", "preview"], &[0]),
+    (&["verify"], &[0, 1]),
 ];
 
 pub(crate) fn run(args: &Args) -> Result<ExitCode> {

@@ -16,6 +16,9 @@ use crate::step::{cargo, check, read, root, say, step};
 /// The wheel that holds libclang, which bindgen reads headers with.
 const LIBCLANG: &str = "libclang==18.1.1";
 
+/// What builds everything with MLX.
+pub(crate) const FEATURES: [&str; 2] = ["--features", "mlxman-worker/mlx"];
+
 #[derive(clap::Args)]
 pub(crate) struct Args {
     /// Takes MLX for NVIDIA GPUs (CUDA 13), instead of the one for the processor alone
@@ -77,6 +80,18 @@ fn ensure(args: &Args) -> Result<()> {
         fs_err::write(stamp(), made_of)?;
         Ok(())
     })
+}
+
+/// Where the wheel of MLX lies, on a system that needs one.
+pub(crate) fn site() -> Result<Option<PathBuf>> {
+    if !cfg!(target_os = "linux") {
+        return Ok(None);
+    }
+    let text = fs_err::read_to_string(root().join(".mlx/cargo.toml"))?;
+    let line = text.lines().find_map(|line| line.strip_prefix("MLXMAN_MLX_SITE = "));
+    let path: String =
+        serde_json::from_str(line.context(".mlx/cargo.toml names no place; `cargo xtask mlx --again`")?)?;
+    Ok(Some(path.into()))
 }
 
 fn stamp() -> PathBuf {

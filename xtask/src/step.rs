@@ -67,11 +67,13 @@ pub(crate) fn line(command: &Command) -> String {
     words.map(|word| word.to_string_lossy().into_owned()).collect::<Vec<_>>().join(" ")
 }
 
-/// Builds mlxman and returns the path of the program.
+/// Builds mlxman and its worker with MLX, and returns the path of the program.
 pub(crate) fn build_mlxman(release: bool) -> Result<PathBuf> {
+    crate::mlx::ready()?;
     step("build mlxman", || {
         let mut command = cargo();
-        command.args(["build", "--package", "mlxman", "--bin", "mlxman"]);
+        command.args(["build", "--package", "mlxman", "--package", "mlxman-worker", "--bins"]);
+        command.args(crate::mlx::FEATURES);
         command.arg("--message-format=json-render-diagnostics").stderr(Stdio::inherit());
         if release {
             command.arg("--release");

@@ -24,7 +24,9 @@ BASE = {
 }
 TOKENS = {"bos_token_id": 0, "eos_token_id": 1}
 SLIDING = ["sliding_attention", "full_attention"]
-YARN = {"factor": 4.0, "original_max_position_embeddings": 16, "beta_fast": 32.0, "beta_slow": 1.0}
+YARN = {"factor": 4.0, "original_max_position_embeddings": 256, "beta_fast": 8.0, "beta_slow": 1.0}
+YARN_LLAMA4 = YARN | {"original_max_position_embeddings": 16, "rope_theta": 10000.0, "rope_type": "yarn", "mscale": 1.0,
+                      "mscale_all_dim": 1.0, "llama_4_scaling_beta": 0.1}
 DEEPSEEK_YARN = YARN | {"type": "yarn", "mscale": 1.0, "mscale_all_dim": 0.5}
 LONGROPE = {
     "original_max_position_embeddings": 16,
@@ -152,8 +154,7 @@ FAMILIES = {
     "mimo": family("mimo", num_nextn_predict_layers=0),
     "ministral3": family("ministral3", head_dim=32, sliding_window=8, num_hidden_layers=3,
                          layer_types=["sliding_attention", *SLIDING],
-                         rope_parameters=YARN | {"rope_theta": 10000.0, "rope_type": "yarn", "mscale": 1.0,
-                                                 "mscale_all_dim": 1.0, "llama_4_scaling_beta": 0.1}),
+                         rope_parameters=YARN_LLAMA4),
     "internlm3": family("internlm3", bias=False, qkv_bias=False),
     "telechat3": family("telechat3"),
     "openelm": family("openelm", head_dim=16, num_transformer_layers=2, model_dim=64, ffn_dim_divisor=64,
@@ -203,8 +204,7 @@ FAMILIES = {
                             norm_topk_prob=True, n_group=1, topk_group=1, layernorm_epsilon=1e-5, swa_rope_theta=5000.0,
                             swa_num_attention_heads=4, swa_num_key_value_heads=4, head_dim=32, v_head_dim=16,
                             swa_head_dim=32, swa_v_head_dim=16, partial_rotary_factor=0.5),
-    "mistral4": family("mistral4", **MLA, **ROUTED, rope_parameters=YARN | {"rope_theta": 10000.0, "rope_type": "yarn",
-                       "type": "yarn", "mscale": 1.0, "mscale_all_dim": 1.0, "llama_4_scaling_beta": 0.1}),
+    "mistral4": family("mistral4", **MLA, **ROUTED, rope_parameters=YARN_LLAMA4 | {"type": "yarn"}),
     "hunyuan": family("hunyuan", attention_bias=False, moe_topk=2, num_experts=4, num_shared_expert=1, num_hidden_layers=4,
                       use_mixed_mlp_moe=True, use_qk_norm=True, use_cla=True, cla_share_factor=2,
                       moe_intermediate_size=64, rope_scaling={"alpha": 1000.0, "factor": 1.0, "type": "dynamic"}),

@@ -66,8 +66,26 @@ pub fn family_of(model_type: &str) -> Option<&'static Family> {
 /// # Errors
 /// When its family is not known, or it describes no model of it.
 pub fn describe(document: &Value) -> Result<Decoder, ConfigError> {
-    let config = Config::new(document)?;
+    let older = older_rope(document);
+    let config = Config::new(older.as_ref().unwrap_or(document))?;
     let model_type = config.model_type()?;
     let family = family_of(model_type).ok_or_else(|| ConfigError::UnknownFamily(model_type.to_owned()))?;
     (family.describe)(config)
+}
+
+/// transformers 5 writes `rope_theta` and `rope_scaling` as one, `rope_parameters`; families read the older two.
+fn older_rope(document: &Value) -> Option<Value> {
+    let parameters = document.get("rope_parameters")?.as_object()?;
+    let theta = parameters.get("rope_theta")?;
+    if document.get("rope_theta").is_some_and(|theta| !theta.is_null()) {
+        return None;
+    }
+    let mut older = document.clone();
+    let map = older.as_object_mut()?;
+    map.insert("rope_theta".to_owned(), theta.clone());
+    let is_plain = parameters.get("rope_type").and_then(Value::as_str).is_none_or(|kind| kind == "default");
+    if !is_plain && map.get("rope_scaling").is_none_or(Value::is_null) {
+        map.insert("rope_scaling".to_owned(), Value::Object(parameters.clone()));
+    }
+    Some(older)
 }

@@ -1,0 +1,127 @@
+//! Every family and every quantization gives what mlx_lm gives: the logits after a prompt, and the tokens that follow.
+#![cfg(feature = "mlx")]
+
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::path::Path;
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+
+use mlxman_testkit::{Answers, Golden};
+use mlxman_verify::protocol::{DtypeChoice, Event, Level, Measure, Question, Report, Request};
+
+/// Families in the list of goldens that mlxman has no decoder for.
+const UNKNOWN: &[&str] = &[];
+
+/// A worker that is asked one thing after the other.
+struct Worker {
+    child: Child,
+    input: ChildStdin,
+    output: BufReader<ChildStdout>,
+    asked: u64,
+}
+
+impl Worker {
+    fn start() -> Self {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_mlxman-worker"))
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("the worker starts");
+        let input = child.stdin.take().expect("its input");
+        let output = BufReader::new(child.stdout.take().expect("its output"));
+        let mut worker = Worker { child, input, output, asked: 0 };
+        assert!(matches!(worker.hear(), Event::Ready { engine: Some(_), .. }));
+        worker
+    }
+
+    fn hear(&mut self) -> Event {
+        let mut line = String::new();
+        self.output.read_line(&mut line).expect("a line of the worker");
+        serde_json::from_str(&line).unwrap_or_else(|error| panic!("{error}: `{line}`"))
+    }
+
+    fn ask(&mut self, model: &Path, dtype: DtypeChoice, question: Option<Question>) -> Report {
+        self.asked += 1;
+        let request = Request {
+            id: self.asked,
+            model: model.to_owned(),
+            adapter: None,
+            level: Level::Generate,
+            dtype,
+            measure: Measure { trials: 0, ..Measure::default() },
+            answers: question,
+        };
+        let line = serde_json::to_string(&request).expect("a request");
+        writeln!(self.input, "{line}").expect("the worker listens");
+        loop {
+            if let Event::Done { id, report } = self.hear() {
+                assert_eq!(id, self.asked);
+                return *report;
+            }
+        }
+    }
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn question(answers: &Answers) -> Question {
+    Question {
+        prompt_ids: answers.prompt_ids.clone(),
+        logits_head: answers.logits_head.len(),
+        greedy: answers.greedy.len(),
+    }
+}
+
+/// What is wrong with a case, if anything is.
+fn judge(report: &Report, wanted: &Answers, tolerance: f64) -> Option<String> {
+    if let Some(failure) = &report.failure {
+        return Some(failure.message.clone());
+    }
+    let Some(said) = &report.answers else { return Some("no answers".to_owned()) };
+    let most = wanted.logits_head.iter().fold(0.0, |most: f64, logit| most.max(logit.abs()));
+    let off = said
+        .logits_head
+        .iter()
+        .zip(&wanted.logits_head)
+        .fold(0.0, |off: f64, (said, wanted)| off.max((f64::from(*said) - wanted).abs()));
+    if off / most > tolerance {
+        return Some(format!("its logits are {:.1e} off", off / most));
+    }
+    (said.greedy != wanted.greedy).then(|| format!("its tokens are {:?}, not {:?}", said.greedy, wanted.greedy))
+}
+
+#[test]
+fn every_golden_gives_the_answers_of_mlx_lm() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let mut worker = Worker::start();
+    let mut wrong = Vec::new();
+    let mut tried = 0;
+    for golden in Golden::all() {
+        let family = golden.config["model_type"].as_str().unwrap_or_default().to_owned();
+        if UNKNOWN.contains(&family.as_str()) {
+            continue;
+        }
+        tried += 1;
+        let place = dir.path().join(&golden.name);
+        fs_err::create_dir_all(&place).expect("a directory");
+        golden.write_checkpoint(&place);
+        let is_half = golden.answers_float32.is_some();
+        let tolerance = if is_half { 2e-2 } else { 1e-3 };
+        let mut check = |dtype, wanted: &Answers, tolerance| {
+            let report = worker.ask(&place, dtype, Some(question(wanted)));
+            if let Some(why) = judge(&report, wanted, tolerance) {
+                wrong.push(format!("{} as {dtype:?}: {why}", golden.name));
+            }
+        };
+        check(DtypeChoice::Checkpoint, &golden.answers, tolerance);
+        if let Some(wanted) = &golden.answers_float32 {
+            check(DtypeChoice::Float32, wanted, 1e-3);
+        }
+        fs_err::remove_dir_all(&place).expect("it goes");
+    }
+    assert!(wrong.is_empty(), "{} of {tried}:\n{}", wrong.len(), wrong.join("\n"));
+}

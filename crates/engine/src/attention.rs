@@ -2,7 +2,7 @@
 
 use mlx_rs::fast::{ScaledDotProductAttentionMask, scaled_dot_product_attention};
 use mlx_rs::{Array, Dtype, fast, ops};
-use mlxman_lm::decoder::{Heads, QkNorm, Qkv};
+use mlxman_lm::decoder::{Growth, Heads, QkNorm, Qkv};
 
 use crate::cache::{Cache, Mask};
 use crate::checkpoint::Checkpoint;
@@ -26,6 +26,8 @@ pub(crate) struct Attention {
     sinks: Option<Array>,
     queries_in_float32: bool,
     clip: Option<f32>,
+    gate: Option<Linear>,
+    growth: Option<Growth>,
 }
 
 #[derive(Debug)]
@@ -83,6 +85,8 @@ impl Attention {
             sinks,
             queries_in_float32: described.queries_in_float32,
             clip: described.clip,
+            gate: described.gate.as_ref().map(|gate| Linear::take(from, gate)).transpose()?,
+            growth: described.growth,
         })
     }
 
@@ -120,9 +124,15 @@ impl Attention {
         if let HeadNorms::EachHeadRotated(q_norm, k_norm) = &self.qk_norm {
             (q, k) = (q_norm.forward(&q)?, k_norm.forward(&k)?);
         }
+        if let Some(growth) = self.growth {
+            q = q.multiply(grown(growth, cache.offset(), tokens)?.as_dtype(x.dtype())?)?;
+        }
         let (k, v) = cache.extend(k, v.transpose_axes(&order)?)?;
         let out = self.attend(q, &k, &v, mask)?;
-        let out = out.transpose_axes(&order)?.reshape(&[batch, tokens, -1])?;
+        let mut out = out.transpose_axes(&order)?.reshape(&[batch, tokens, -1])?;
+        if let Some(gate) = &self.gate {
+            out = out.multiply(ops::sigmoid(gate.forward(x)?)?)?;
+        }
         self.output.forward(&out)
     }
 
@@ -201,6 +211,7 @@ impl Attention {
 
     pub(crate) fn arrays(&self) -> Vec<(String, Array)> {
         let mut arrays = self.output.arrays();
+        arrays.extend(self.gate.iter().flat_map(Linear::arrays));
         match &self.input {
             Input::Separate(q, k, v) => [q, k, v].iter().for_each(|linear| arrays.extend(linear.arrays())),
             Input::Stacked(all) | Input::Grouped(all) => arrays.extend(all.arrays()),
@@ -230,6 +241,15 @@ fn head_weights(from: &mut Checkpoint, name: &str, heads: usize, head_dim: usize
         .map(|head| vector(from, &format!("{}.weight", name.replace("{}", &head.to_string())), head_dim))
         .collect::<Result<_>>()?;
     Ok(ops::stack(&each, 0)?)
+}
+
+/// What queries are multiplied with, `[tokens, 1]`.
+fn grown(growth: Growth, offset: i32, tokens: i32) -> Result<Array> {
+    let places = Array::arange::<_, f32>(offset, offset + tokens, None)?;
+    let times = ops::floor(places.divide(Array::from_f32(growth.length as f32))?)?;
+    let logarithm = times.add(Array::from_f32(1.0))?.log()?;
+    let factor = logarithm.multiply(Array::from_f32(growth.beta))?.add(Array::from_f32(1.0))?;
+    Ok(factor.expand_dims(1)?)
 }
 
 /// The least number of a type.

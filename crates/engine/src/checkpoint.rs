@@ -1,9 +1,10 @@
 //! A model's files: its config, and its tensors by name, read by MLX when they are needed.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
 use mlx_rs::{Array, transforms};
+use mlxman_lm::decoder::Decoder;
 use serde_json::Value;
 
 use crate::error::{EngineError, Kind, Result};
@@ -45,6 +46,8 @@ pub struct Checkpoint {
     /// `config.json`.
     pub config: Value,
     pub(crate) tensors: HashMap<String, Array>,
+    /// Tensors that have another name in the files.
+    pub(crate) renamed: HashSet<String>,
     pub(crate) dtype: Dtype,
     dir: PathBuf,
 }
@@ -61,7 +64,28 @@ impl Checkpoint {
         let text = std::fs::read(&config).map_err(|error| bad(&config, error.to_string()))?;
         let document = serde_json::from_slice(&text).map_err(|error| bad(&config, error.to_string()))?;
         let tensors = read_tensors(&weight_files(dir)?)?;
-        Ok(Checkpoint { config: document, tensors, dtype, dir: dir.to_owned() })
+        Ok(Checkpoint { config: document, tensors, renamed: HashSet::new(), dtype, dir: dir.to_owned() })
+    }
+
+    /// Calls tensors as a description does.
+    pub(crate) fn rename(&mut self, described: &Decoder) {
+        if described.renames.is_empty() {
+            return;
+        }
+        let tensors = std::mem::take(&mut self.tensors);
+        for (theirs, array) in tensors {
+            let ours = described.name_here(&theirs);
+            if ours != theirs {
+                self.renamed.insert(ours.clone());
+            }
+            self.tensors.insert(ours, array);
+        }
+        for key in ["quantization", "quantization_config"] {
+            if let Some(Value::Object(told)) = self.config.get_mut(key) {
+                let old = std::mem::take(told);
+                told.extend(old.into_iter().map(|(name, own)| (described.name_here(&name), own)));
+            }
+        }
     }
 
     /// The type that a floating tensor is used in.

@@ -1,7 +1,10 @@
 //! Mixtures of experts.
 
 use mlx_rs::{Array, Dtype, ops};
-use mlxman_lm::decoder::{Activation, Choice, Experts as Described, Shared as DescribedShared};
+use mlxman_lm::decoder::{
+    Activation, Choice, Experts as Described, Groups, Mix as DescribedMix, Precision, Scores,
+    Shared as DescribedShared,
+};
 
 use crate::checkpoint::Checkpoint;
 use crate::error::Result;
@@ -22,7 +25,14 @@ pub(crate) struct Experts {
     up: Stack,
     down: Stack,
     activation: Activation,
-    shared: Option<(Gated, Option<Linear>)>,
+    shared: Option<(Gated, Mix)>,
+}
+
+#[derive(Debug)]
+enum Mix {
+    Sum,
+    Gate(Linear),
+    Weights(Linear),
 }
 
 /// One matrix of every expert.
@@ -49,8 +59,8 @@ impl Experts {
         };
         let (gate, up, down) =
             (stack(gate, inner, hidden)?, stack(up, inner, hidden)?, stack(down, hidden, inner)?);
-        let correction = match &described.choice {
-            Choice::Sigmoid { correction: Some(name), .. } => {
+        let correction = match &described.choice.correction {
+            Some(name) => {
                 // As it is: it decides between scores that lie close together.
                 let kept = from.dtype;
                 from.dtype = crate::checkpoint::Dtype::Checkpoint;
@@ -58,12 +68,16 @@ impl Experts {
                 from.dtype = kept;
                 Some(read?)
             }
-            _ => None,
+            None => None,
         };
         let shared = match &described.shared {
-            Some(DescribedShared { mlp, gate }) => {
-                let gate = gate.as_ref().map(|gate| Linear::take(from, gate)).transpose()?;
-                Some((Gated::take(from, mlp)?, gate))
+            Some(DescribedShared { mlp, mix }) => {
+                let mix = match mix {
+                    DescribedMix::Sum => Mix::Sum,
+                    DescribedMix::Gate(gate) => Mix::Gate(Linear::take(from, gate)?),
+                    DescribedMix::Weights(weights) => Mix::Weights(Linear::take(from, weights)?),
+                };
+                Some((Gated::take(from, mlp)?, mix))
             }
             None => None,
         };
@@ -84,57 +98,85 @@ impl Experts {
     pub(crate) fn forward(&self, x: &Array) -> Result<Array> {
         let (indices, weights) = self.choose(x)?;
         let each = self.run(x, &indices)?;
-        let mut out = each.multiply(weights.expand_dims(-1)?)?.sum_axis(-2, None)?.as_dtype(each.dtype())?;
-        if let Some((mlp, gate)) = &self.shared {
-            let mut shared = mlp.forward(x)?;
-            if let Some(gate) = gate {
-                shared = ops::sigmoid(gate.forward(x)?)?.multiply(shared)?;
+        let out = each.multiply(weights.expand_dims(-1)?)?.sum_axis(-2, None)?.as_dtype(each.dtype())?;
+        let Some((mlp, mix)) = &self.shared else { return Ok(out) };
+        let shared = mlp.forward(x)?;
+        match mix {
+            Mix::Sum => Ok(out.add(shared)?),
+            Mix::Gate(gate) => Ok(out.add(ops::sigmoid(gate.forward(x)?)?.multiply(shared)?)?),
+            Mix::Weights(weights) => {
+                let weights = ops::softmax_axis(weights.forward(x)?, -1, true)?;
+                let axis = weights.ndim() - 1;
+                let out = out.multiply(part(&weights, axis, 0, 1)?)?;
+                Ok(out.add(shared.multiply(part(&weights, axis, 1, 2)?)?)?)
             }
-            out = out.add(shared)?;
         }
-        Ok(out)
     }
 
     /// Who sees each token, and with what weight: `[batch, tokens, chosen]` each.
     fn choose(&self, x: &Array) -> Result<(Array, Array)> {
-        let logits = self.router.forward(x)?;
-        match &self.choice {
-            Choice::SoftmaxOfChosen => {
+        let choice = &self.choice;
+        let single = |array: &Array| array.as_dtype(Dtype::Float32);
+        let mut logits = match choice.precision {
+            Precision::RoundedWithRouter => self.router.forward(&single(x)?)?,
+            _ => self.router.forward(x)?,
+        };
+        if choice.precision != Precision::Activations {
+            logits = single(&logits)?;
+        }
+        let (indices, mut weights) = match choice.scores {
+            Scores::SoftmaxOfChosen => {
                 let indices = self.greatest(&logits)?;
                 let chosen = logits.take_along_axis(&indices, -1)?;
-                Ok((indices, ops::softmax_axis(&chosen, -1, true)?))
+                (indices, ops::softmax_axis(&chosen, -1, true)?)
             }
-            Choice::Softmax { normalised, scale, groups } => {
-                let mut scores = ops::softmax_axis(&logits, -1, true)?;
-                if let Some((groups, kept)) = groups {
-                    scores = best_groups(&scores, *groups, *kept, 1)?;
-                }
-                let indices = self.greatest(&scores)?;
-                let mut weights = scores.take_along_axis(&indices, -1)?;
-                if *normalised {
-                    weights = weights.divide(weights.sum_axis(-1, true)?)?;
-                }
-                Ok((indices, scaled(weights, *scale)?))
-            }
-            Choice::Sigmoid { normalised, eps, scale, groups, .. } => {
-                let plain = ops::sigmoid(logits.as_dtype(Dtype::Float32)?)?;
+            Scores::Closest { jitter } => self.closest(&logits, jitter)?,
+            Scores::Softmax | Scores::Sigmoid => {
+                let plain = match choice.scores {
+                    Scores::Sigmoid => ops::sigmoid(&logits)?,
+                    _ => ops::softmax_axis(&logits, -1, true)?,
+                };
                 let mut scores = match &self.correction {
                     Some(correction) => plain.add(correction)?,
                     None => plain.clone(),
                 };
-                if groups.0 > 1 {
-                    scores = best_groups(&scores, groups.0, groups.1, 2)?;
+                if let Some(groups) = choice.groups {
+                    scores = best_groups(&scores, groups)?;
                 }
                 let indices = self.greatest(&scores)?;
-                let mut weights = plain.take_along_axis(&indices, -1)?;
-                if *normalised {
-                    let sum = weights.sum_axis(-1, true)?;
-                    weights =
-                        weights.divide(if *eps == 0.0 { sum } else { sum.add(scalar(*eps, &weights)?)? })?;
-                }
-                Ok((indices, scaled(weights, *scale)?))
+                let weights = plain.take_along_axis(&indices, -1)?;
+                (indices, weights)
             }
+        };
+        if let Some(eps) = choice.normalised {
+            let sum = weights.sum_axis(-1, true)?;
+            weights = weights.divide(if eps == 0.0 { sum } else { sum.add(scalar(eps, &weights)?)? })?;
         }
+        weights = scaled(weights, choice.scale)?;
+        if matches!(choice.precision, Precision::Rounded | Precision::RoundedWithRouter) {
+            weights = weights.as_dtype(x.dtype())?;
+        }
+        Ok((indices, weights))
+    }
+
+    /// The greatest logits one after the other, each with its part of the softmax over those close to it.
+    fn closest(&self, logits: &Array, jitter: f32) -> Result<(Array, Array)> {
+        let nothing = scalar(f32::NEG_INFINITY, logits)?;
+        let (mut places, mut weights) = (Vec::new(), Vec::new());
+        let mut left = logits.clone();
+        for _ in 0..self.chosen {
+            let greatest = left.max_axis(-1, true)?;
+            let place = ops::indexing::argmax_axis(&left, -1, true)?;
+            let size = ops::maximum(logits.abs()?, &greatest)?;
+            let distance = greatest.subtract(logits)?.divide(size)?;
+            let far = distance.gt(scalar(2.0 * jitter, logits)?)?;
+            let near = ops::softmax_axis(ops::select(&far, &nothing, &left)?, -1, true)?;
+            weights.push(near.take_along_axis(&place, -1)?);
+            let gone = ops::broadcast_to(&nothing, place.shape())?;
+            left = left.put_along_axis(&place, gone, -1)?;
+            places.push(place);
+        }
+        Ok((ops::concatenate(&places, -1)?, ops::concatenate(&weights, -1)?))
     }
 
     /// The places of the greatest.
@@ -177,9 +219,11 @@ impl Experts {
         arrays.extend(
             self.correction.iter().map(|array| ("e_score_correction_bias".to_owned(), array.clone())),
         );
-        if let Some((mlp, gate)) = &self.shared {
+        if let Some((mlp, mix)) = &self.shared {
             arrays.extend(mlp.arrays());
-            arrays.extend(gate.iter().flat_map(Linear::arrays));
+            if let Mix::Gate(linear) | Mix::Weights(linear) = mix {
+                arrays.extend(linear.arrays());
+            }
         }
         arrays
     }
@@ -203,8 +247,9 @@ fn scaled(weights: Array, scale: f32) -> Result<Array> {
     Ok(weights.multiply(scale)?)
 }
 
-/// The scores with those outside the best groups at nothing. A group is as good as the sum of its best `by`.
-fn best_groups(scores: &Array, groups: usize, kept: usize, by: i32) -> Result<Array> {
+/// The scores with those outside the best groups at nothing.
+fn best_groups(scores: &Array, groups: Groups) -> Result<Array> {
+    let Groups { count: groups, kept, best } = groups;
     if kept >= groups {
         return Ok(scores.clone());
     }
@@ -213,10 +258,10 @@ fn best_groups(scores: &Array, groups: usize, kept: usize, by: i32) -> Result<Ar
     split.pop();
     split.extend([groups as i32, -1]);
     let scores = scores.reshape(&split)?;
-    let good = if by == 1 {
+    let good = if best == 1 {
         scores.max_axis(-1, true)?
     } else {
-        ops::indexing::topk_axis(&scores, by, -1)?.sum_axis(-1, true)?
+        ops::indexing::topk_axis(&scores, best as i32, -1)?.sum_axis(-1, true)?
     };
     let worst = (groups - kept) as i32;
     let order = ops::argpartition_axis(good, worst - 1, -2)?;

@@ -114,7 +114,7 @@ impl Linear {
     pub(crate) fn take(from: &mut Checkpoint, described: &Described) -> Result<Linear> {
         let name = described.name.clone();
         let (lead, input) = ([described.output], described.input);
-        let matrix = if described.transposed {
+        let matrix = if described.transposed && from.renamed.contains(&format!("{name}.weight")) {
             let weight = from.take(&format!("{name}.weight"), &[input, described.output])?;
             Matrix::Plain(weight)
         } else {

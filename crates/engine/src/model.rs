@@ -32,9 +32,11 @@ pub struct Model {
     positions: Option<Table>,
     scale: Option<f32>,
     scale_in_bfloat16: bool,
+    first_norm: Option<Norm>,
     layers: Vec<Layer>,
     norm: Norm,
     head: Option<Linear>,
+    divisor: f32,
     head_scale: f32,
     soft_cap: Option<f32>,
     windows: Vec<Option<usize>>,
@@ -84,6 +86,7 @@ impl Model {
     /// When the config describes no model, a tensor is missing, has another shape or is not finite, or MLX says no.
     pub fn load(mut from: Checkpoint, progress: &mut Progress<'_>) -> Result<Model> {
         let described = families::describe(&from.config)?;
+        from.rename(&described);
         let mut model = Model::build(&mut from, &described)?;
         drop(from);
         let arrays = model.arrays();
@@ -119,6 +122,7 @@ impl Model {
             DescribedAttention::Latent(_) => None,
         });
         let norm = Norm::take(from, &described.norm)?;
+        let first_norm = described.embedding.norm.as_ref().map(|norm| Norm::take(from, norm)).transpose()?;
         let mut model = Model {
             family: described.family,
             vocab: described.vocab,
@@ -129,9 +133,11 @@ impl Model {
             positions,
             scale: described.embedding.scale,
             scale_in_bfloat16: described.embedding.scale_in_bfloat16,
+            first_norm,
             layers,
             norm,
             head,
+            divisor: described.head.divisor,
             head_scale: described.head.scale,
             soft_cap: described.head.soft_cap,
             windows: windows.collect(),
@@ -157,7 +163,7 @@ impl Model {
             let places = Array::arange::<_, i32>(offset, offset + tokens.shape()[1], None)?;
             x = x.add(positions.lookup(&places)?)?;
         }
-        Ok(x)
+        through(&self.first_norm, &x)
     }
 
     /// The logits after some more tokens, `[batch, tokens]`: those of the last one, `[batch, 1, vocab]`.
@@ -182,6 +188,7 @@ impl Model {
         let last = if size > 1 { crate::ops::part(&x, 1, size - 1, size)? } else { x };
         let x = self.norm.forward(&last)?;
         let mut logits = match &self.head {
+            Some(head) if self.divisor != 1.0 => head.forward(&x.divide(scalar(self.divisor, &x)?)?)?,
             Some(head) => head.forward(&x)?,
             None => self.embedding.product(&x)?,
         };
@@ -199,6 +206,7 @@ impl Model {
     fn arrays(&self) -> Vec<(String, Array)> {
         let mut arrays = self.embedding.arrays();
         arrays.extend(self.positions.iter().flat_map(Table::arrays));
+        arrays.extend(self.first_norm.iter().flat_map(Norm::arrays));
         arrays.extend(self.norm.arrays());
         arrays.extend(self.head.iter().flat_map(Linear::arrays));
         for (index, layer) in self.layers.iter().enumerate() {

@@ -11,9 +11,36 @@ pub(crate) struct Plan {
     pub(crate) traditional: bool,
 }
 
-/// The rotation that `rope_scaling` asks for.
+impl Plan {
+    /// `dims` rotated elements with `rope_theta`, or else `base`.
+    pub(crate) fn read(config: Config<'_>, dims: usize, base: f64) -> Result<Self, ConfigError> {
+        let traditional = config.flag("rope_traditional", false);
+        Ok(Plan { dims, base: theta(config, base)?, traditional })
+    }
+
+    /// With neighbours paired.
+    pub(crate) fn traditional(self) -> Self {
+        Plan { traditional: true, ..self }
+    }
+
+    /// The rotation without any scaling.
+    pub(crate) fn plain(self) -> Rope {
+        let Plan { dims, base, traditional } = self;
+        Rope { dims, traditional, speed: RopeSpeed::Base { base: base as f32, scale: 1.0 } }
+    }
+}
+
+/// `rope_theta`, which newer configs have in `rope_parameters`.
+pub(crate) fn theta(config: Config<'_>, base: f64) -> Result<f64, ConfigError> {
+    match (config.get("rope_theta"), config.section("rope_parameters")) {
+        (None, Some(parameters)) => parameters.number("rope_theta", base),
+        _ => config.number("rope_theta", base),
+    }
+}
+
+/// The rotation that `rope_scaling` asks for, or `rope_parameters`.
 pub(crate) fn rope(config: Config<'_>, plan: Plan) -> Result<Rope, ConfigError> {
-    let scaling = config.section("rope_scaling");
+    let scaling = config.section("rope_scaling").or_else(|| config.section("rope_parameters"));
     scaled(config, scaling, plan)
 }
 

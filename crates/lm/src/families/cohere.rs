@@ -3,11 +3,11 @@
 use super::parts::{Sizes, layer, layer_name};
 use crate::config::{Config, ConfigError};
 use crate::decoder::{Activation, Decoder, Head, Layer, Mlp, QkNorm, Residual, Rope};
-use crate::rope::{Plan, scaled};
+use crate::rope::{Plan, scaled, theta};
 
 pub(super) fn cohere(config: Config<'_>) -> Result<Decoder, ConfigError> {
     let sizes = Sizes::read(config, "layer_norm_eps", 1e-5)?.with_even_heads();
-    let base = config.number("rope_theta", 8_000_000.0)?;
+    let base = theta(config, 8_000_000.0)?;
     let positions = scaled(config, None, Plan { dims: sizes.head_dim, base, traditional: true })?;
     let has_norms = config.flag("use_qk_norm", false);
     let layers = (0..sizes.layers).map(|index| {
@@ -28,7 +28,7 @@ pub(super) fn cohere(config: Config<'_>) -> Result<Decoder, ConfigError> {
 /// Positions on the layers with a window, and none on the others.
 pub(super) fn cohere2(config: Config<'_>) -> Result<Decoder, ConfigError> {
     let sizes = Sizes::read(config, "layer_norm_eps", 1e-5)?;
-    let base = config.number("rope_theta", 50_000.0)?;
+    let base = theta(config, 50_000.0)?;
     let positions = scaled(config, None, Plan { dims: sizes.head_dim, base, traditional: true })?;
     let window = config.size_or("sliding_window", 4096)?;
     let pattern = config.size_or("sliding_window_pattern", 4)?;

@@ -2,13 +2,15 @@
 
 use super::parts::{Sizes, full_layers, layer, layer_name};
 use crate::config::{Config, ConfigError};
-use crate::decoder::{Activation, Choice, Decoder, ExpertNames, Experts, Head, Linear, Mlp};
-use crate::rope::{Plan, rope};
+use crate::decoder::{
+    Activation, Choice, Decoder, ExpertNames, Experts, Head, Linear, Mlp, Precision, Scores,
+};
+use crate::rope::{Plan, rope, theta};
 
 pub(super) fn gpt_oss(config: Config<'_>) -> Result<Decoder, ConfigError> {
     let sizes = Sizes::read(config, "rms_norm_eps", 1e-5)?;
     let sizes = Sizes { head_dim: config.size_or("head_dim", 64)?, ..sizes };
-    let base = config.number("rope_theta", 150_000.0)?;
+    let base = theta(config, 150_000.0)?;
     let positions = rope(config, Plan { dims: sizes.head_dim, base, traditional: false })?;
     let window = config.size_or("sliding_window", 128)?;
     let full = full_layers(config, sizes.layers)?;
@@ -31,7 +33,7 @@ pub(super) fn gpt_oss(config: Config<'_>) -> Result<Decoder, ConfigError> {
             hidden: sizes.hidden,
             inner: sizes.inner,
             router: Linear::new(format!("{prefix}.mlp.router"), sizes.hidden, count).biased(true),
-            choice: Choice::SoftmaxOfChosen,
+            choice: Choice::plain(Scores::SoftmaxOfChosen, Precision::Activations),
             names: ExpertNames {
                 stacked: ["gate_proj", "up_proj", "down_proj"]
                     .map(|name| format!("{prefix}.mlp.experts.{name}")),

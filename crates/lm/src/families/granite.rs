@@ -3,13 +3,13 @@
 use super::parts::{Sizes, layer, layer_name};
 use crate::config::{Config, ConfigError};
 use crate::decoder::{Activation, Decoder, Embedding, Head, Mlp, Residual};
-use crate::rope::{Plan, rope};
+use crate::rope::{Plan, rope, theta};
 
 pub(super) fn granite(config: Config<'_>) -> Result<Decoder, ConfigError> {
     let sizes = Sizes::read(config, "rms_norm_eps", 1e-6)?.with_even_heads();
     let bias = config.flag("attention_bias", false);
     let mlp_bias = config.flag("mlp_bias", false);
-    let base = config.number("rope_theta", 10_000.0)?;
+    let base = theta(config, 10_000.0)?;
     let positions = rope(config, Plan { dims: sizes.head_dim, base, traditional: false })?;
     let scale = config.needs_number("attention_multiplier")? as f32;
     let residual_scale = config.needs_number("residual_multiplier")? as f32;

@@ -3,14 +3,14 @@
 use super::parts::{Sizes, layer, layer_name};
 use crate::config::{Config, ConfigError};
 use crate::decoder::{Activation, Decoder, Embedding, GateUp, Gated, Head, Linear, Mlp, Qkv, Residual};
-use crate::rope::{Plan, rope};
+use crate::rope::{Plan, rope, theta};
 
 pub(super) fn internlm2(config: Config<'_>) -> Result<Decoder, ConfigError> {
     let sizes = Sizes::read(config, "rms_norm_eps", 1e-5)?.with_even_heads();
     let bias = config.flag("bias", true);
     let plan = Plan {
         dims: sizes.head_dim,
-        base: config.number("rope_theta", 10_000.0)?,
+        base: theta(config, 10_000.0)?,
         traditional: config.flag("rope_traditional", false),
     };
     let positions = rope(config, plan)?;

@@ -3,7 +3,7 @@
 use super::parts::{Sizes, full_layers, layer, layer_name};
 use crate::config::{Config, ConfigError};
 use crate::decoder::{Activation, Decoder, Head, Mlp, Rope};
-use crate::rope::{Plan, rope};
+use crate::rope::{Plan, rope, theta};
 
 pub(super) fn llama(config: Config<'_>) -> Result<Decoder, ConfigError> {
     decoder(config, "llama", |_| true)
@@ -29,7 +29,7 @@ fn decoder(
     let mlp_bias = config.flag("mlp_bias", false);
     let plan = Plan {
         dims: sizes.head_dim,
-        base: config.number("rope_theta", 10_000.0)?,
+        base: theta(config, 10_000.0)?,
         traditional: config.flag("rope_traditional", false),
     };
     let positions = rope(config, plan)?;

@@ -2,14 +2,16 @@
 
 use super::parts::{Sizes, layer, layer_name};
 use crate::config::{Config, ConfigError};
-use crate::decoder::{Activation, Choice, Decoder, ExpertNames, Experts, Head, Linear, Mlp};
-use crate::rope::{Plan, scaled};
+use crate::decoder::{
+    Activation, Choice, Decoder, ExpertNames, Experts, Head, Linear, Mlp, Precision, Scores,
+};
+use crate::rope::{Plan, scaled, theta};
 
 pub(super) fn mixtral(config: Config<'_>) -> Result<Decoder, ConfigError> {
     let sizes = Sizes::read(config, "rms_norm_eps", 1e-5)?.with_even_heads();
     let plan = Plan {
         dims: sizes.head_dim,
-        base: config.number("rope_theta", 1e6)?,
+        base: theta(config, 1e6)?,
         traditional: config.flag("rope_traditional", false),
     };
     let positions = scaled(config, None, plan)?;
@@ -30,7 +32,7 @@ pub(super) fn mixtral(config: Config<'_>) -> Result<Decoder, ConfigError> {
             hidden: sizes.hidden,
             inner: sizes.inner,
             router: Linear::new(format!("{inside}.gate"), sizes.hidden, count),
-            choice: Choice::SoftmaxOfChosen,
+            choice: Choice::plain(Scores::SoftmaxOfChosen, Precision::Activations),
             names: ExpertNames {
                 stacked: ["gate_proj", "up_proj", "down_proj"]
                     .map(|name| format!("{inside}.switch_mlp.{name}")),

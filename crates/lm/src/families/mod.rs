@@ -2,12 +2,18 @@
 
 mod cohere;
 mod deepseek;
+mod exaone;
+mod experts;
 mod gemma;
 mod glm;
+mod gpt;
 mod gpt_oss;
 mod granite;
 mod internlm;
+mod latent;
+mod like_llama;
 mod llama;
+mod minicpm;
 mod mixtral;
 mod olmo;
 mod parts;
@@ -33,27 +39,53 @@ pub struct Family {
 pub const FAMILIES: &[Family] = &[
     Family { names: &["cohere"], describe: cohere::cohere },
     Family { names: &["cohere2"], describe: cohere::cohere2 },
+    Family { names: &["deepseek"], describe: deepseek::v1 },
     Family { names: &["deepseek_v2"], describe: deepseek::v2 },
     Family { names: &["deepseek_v3", "joyai_llm_flash", "kimi_k2"], describe: deepseek::v3 },
+    Family { names: &["ernie4_5"], describe: like_llama::ernie4_5 },
+    Family { names: &["exaone"], describe: exaone::exaone },
+    Family { names: &["exaone4"], describe: exaone::exaone4 },
+    Family { names: &["exaone_moe"], describe: exaone::exaone_moe },
     Family { names: &["gemma"], describe: gemma::gemma },
     Family { names: &["gemma2"], describe: gemma::gemma2 },
     Family { names: &["gemma3_text"], describe: gemma::gemma3_text },
+    Family { names: &["glm"], describe: glm::glm },
     Family { names: &["glm4"], describe: glm::glm4 },
+    Family { names: &["glm4_moe"], describe: glm::glm4_moe },
+    Family { names: &["glm4_moe_lite"], describe: deepseek::glm4_moe_lite },
+    Family { names: &["gpt2"], describe: gpt::gpt2 },
+    Family { names: &["gpt_bigcode"], describe: gpt::gpt_bigcode },
+    Family { names: &["gpt_neox"], describe: gpt::gpt_neox },
     Family { names: &["gpt_oss"], describe: gpt_oss::gpt_oss },
+    Family { names: &["gptj"], describe: gpt::gptj },
     Family { names: &["granite"], describe: granite::granite },
+    Family { names: &["helium"], describe: like_llama::helium },
+    Family { names: &["hunyuan_v1_dense"], describe: like_llama::hunyuan_v1_dense },
     Family { names: &["internlm2"], describe: internlm::internlm2 },
+    Family { names: &["internlm3"], describe: like_llama::internlm3 },
     Family { names: &["llama", "mistral", "iquestcoder", "xverse"], describe: llama::llama },
+    Family { names: &["mimo"], describe: like_llama::mimo },
+    Family { names: &["minicpm"], describe: minicpm::minicpm },
+    Family { names: &["minicpm3"], describe: minicpm::minicpm3 },
+    Family { names: &["ministral3"], describe: like_llama::ministral3 },
     Family { names: &["mixtral"], describe: mixtral::mixtral },
+    Family { names: &["nemotron"], describe: like_llama::nemotron },
     Family { names: &["olmo2"], describe: olmo::olmo2 },
+    Family { names: &["olmo3"], describe: olmo::olmo3 },
+    Family { names: &["olmoe"], describe: olmo::olmoe },
     Family { names: &["phi"], describe: phi::phi },
     Family { names: &["phi3"], describe: phi::phi3 },
     Family { names: &["qwen2"], describe: qwen::qwen2 },
     Family { names: &["qwen2_moe"], describe: qwen::qwen2_moe },
     Family { names: &["qwen3"], describe: qwen::qwen3 },
     Family { names: &["qwen3_moe"], describe: qwen::qwen3_moe },
+    Family { names: &["seed_oss"], describe: like_llama::seed_oss },
     Family { names: &["smollm3"], describe: llama::smollm3 },
+    Family { names: &["solar_open"], describe: glm::solar_open },
     Family { names: &["stablelm"], describe: stablelm::stablelm },
     Family { names: &["starcoder2"], describe: starcoder::starcoder2 },
+    Family { names: &["telechat3"], describe: like_llama::telechat3 },
+    Family { names: &["youtu_llm"], describe: deepseek::youtu_llm },
 ];
 
 /// The family that `model_type` names.

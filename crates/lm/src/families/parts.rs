@@ -2,8 +2,8 @@
 
 use crate::config::{Config, ConfigError};
 use crate::decoder::{
-    Activation, Attention, Decoder, Embedding, ExpertNames, GateUp, Gated, Head, Heads, Layer, Linear, Mlp,
-    Norm, NormKind, QkNorm, Qkv, Residual, Rope,
+    Activation, Attention, Decoder, Embedding, GateUp, Gated, Head, Heads, Layer, Linear, Mlp, Norm,
+    NormKind, QkNorm, Qkv, Residual, Rope,
 };
 
 /// Sizes that every config has.
@@ -22,8 +22,9 @@ pub(super) struct Sizes {
 impl Sizes {
     /// The sizes of a config whose epsilon is `eps_key`; a head is `head_dim`, or the residual stream's share.
     pub(super) fn read(config: Config<'_>, eps_key: &str, eps: f64) -> Result<Self, ConfigError> {
-        let hidden = config.size("hidden_size")?;
-        let heads = config.count("num_attention_heads")?;
+        let hidden = config.size(named(config, &["hidden_size", "n_embd", "d_model", "model_dim"]))?;
+        let heads = config.count(named(config, &["num_attention_heads", "n_head", "n_heads"]))?;
+        let layers = ["num_hidden_layers", "num_layers", "n_layer", "n_layers", "num_transformer_layers"];
         let kv_heads = config.count_if("num_key_value_heads")?.unwrap_or(heads);
         if heads % kv_heads != 0 {
             return Err(ConfigError::Value {
@@ -34,7 +35,7 @@ impl Sizes {
         }
         Ok(Sizes {
             hidden,
-            layers: config.count("num_hidden_layers")?,
+            layers: config.count(named(config, &layers))?,
             heads,
             kv_heads,
             head_dim: config.size_or("head_dim", hidden / heads)?,
@@ -102,7 +103,27 @@ impl Sizes {
             sinks: None,
             queries_in_float32: false,
             clip: None,
+            gate: None,
+            growth: None,
         }
+    }
+
+    /// Attention below `prefix.self_attn`, with its usual names.
+    pub(super) fn heads(&self, prefix: &str, rope: &Rope, input_bias: bool, output_bias: bool) -> Heads {
+        let prefix = format!("{prefix}.self_attn");
+        let (input, output) = (self.separate(&prefix, input_bias), self.o_proj(&prefix, output_bias));
+        self.attention(input, output, rope.clone())
+    }
+
+    /// llama's MLP below `prefix.mlp`.
+    pub(super) fn mlp(&self, prefix: &str, bias: bool) -> Mlp {
+        Mlp::Gated(self.gated(&format!("{prefix}.mlp"), Activation::Silu, bias))
+    }
+
+    /// Norms of each head's queries and keys, with these names below `prefix`.
+    pub(super) fn head_norms(&self, prefix: &str, q: &str, k: &str) -> (Norm, Norm) {
+        let norm = |name: &str| head_norm(format!("{prefix}.{name}"), self.eps, self.head_dim);
+        (norm(q), norm(k))
     }
 
     /// `gate_proj`, `up_proj` and `down_proj` below `prefix`.
@@ -125,13 +146,10 @@ impl Sizes {
 
     /// `input_layernorm` and `post_attention_layernorm` below `prefix`, before attention and before the MLP.
     pub(super) fn pre_norms(&self, prefix: &str) -> Residual {
-        Residual::Sequential {
-            before_attention: Some(self.rms(format!("{prefix}.input_layernorm"))),
-            after_attention: None,
-            before_mlp: Some(self.rms(format!("{prefix}.post_attention_layernorm"))),
-            after_mlp: None,
-            scale: 1.0,
-        }
+        pre_norms(
+            self.rms(format!("{prefix}.input_layernorm")),
+            self.rms(format!("{prefix}.post_attention_layernorm")),
+        )
     }
 
     /// A decoder with the usual names.
@@ -144,8 +162,40 @@ impl Sizes {
             layers,
             norm: self.rms("model.norm"),
             head,
+            renames: &[],
         }
     }
+}
+
+/// The first of these keys that is there, or the first of all.
+fn named<'k>(config: Config<'_>, keys: &[&'k str]) -> &'k str {
+    keys.iter().find(|key| config.get(key).is_some()).or(keys.first()).copied().unwrap_or_default()
+}
+
+/// Norms before attention and before the MLP.
+pub(super) fn pre_norms(before_attention: Norm, before_mlp: Norm) -> Residual {
+    Residual::Sequential {
+        before_attention: Some(before_attention),
+        after_attention: None,
+        before_mlp: Some(before_mlp),
+        after_mlp: None,
+        scale: 1.0,
+    }
+}
+
+/// `residual` with a factor at both joins.
+pub(super) fn with_scale(residual: Residual, factor: f32) -> Residual {
+    match residual {
+        Residual::Sequential { before_attention, after_attention, before_mlp, after_mlp, .. } => {
+            Residual::Sequential { before_attention, after_attention, before_mlp, after_mlp, scale: factor }
+        }
+        parallel @ Residual::Parallel { .. } => parallel,
+    }
+}
+
+/// `lm_head`, or the embedding where `tie_word_embeddings` says so.
+pub(super) fn head(config: Config<'_>, tied: bool) -> Head {
+    Head::plain(config.flag("tie_word_embeddings", tied))
 }
 
 /// `model.layers.N`.
@@ -168,15 +218,6 @@ pub(super) fn gated(prefix: &str, hidden: usize, inner: usize, activation: Activ
         },
         down: linear("down_proj", inner, hidden),
         activation,
-    }
-}
-
-/// Experts below `prefix`: stacked in `switch_mlp`, or one by one in `experts`.
-pub(super) fn expert_names(prefix: &str) -> ExpertNames {
-    let names = ["gate_proj", "up_proj", "down_proj"];
-    ExpertNames {
-        stacked: names.map(|name| format!("{prefix}.switch_mlp.{name}")),
-        single: Some(names.map(|name| format!("{prefix}.experts.{{}}.{name}"))),
     }
 }
 

@@ -3,7 +3,7 @@
 use super::parts::{Sizes, layer, layer_name};
 use crate::config::{Config, ConfigError};
 use crate::decoder::{Activation, Decoder, Head, Linear, Mlp, Qkv, Residual};
-use crate::rope::{Plan, rope, scaled};
+use crate::rope::{Plan, rope, scaled, theta};
 
 /// Attention and MLP side by side, biases everywhere, a part of each head rotated.
 pub(super) fn phi(config: Config<'_>) -> Result<Decoder, ConfigError> {
@@ -11,7 +11,7 @@ pub(super) fn phi(config: Config<'_>) -> Result<Decoder, ConfigError> {
     let part = config.number("partial_rotary_factor", 0.4)?;
     let plan = Plan {
         dims: (sizes.head_dim as f64 * part) as usize,
-        base: config.number("rope_theta", 10_000.0)?,
+        base: theta(config, 10_000.0)?,
         traditional: false,
     };
     let positions = scaled(config, None, plan)?;
@@ -40,7 +40,7 @@ pub(super) fn phi3(config: Config<'_>) -> Result<Decoder, ConfigError> {
     let part = config.number("partial_rotary_factor", 1.0)?;
     let plan = Plan {
         dims: (sizes.head_dim as f64 * part) as usize,
-        base: config.number("rope_theta", 10_000.0)?,
+        base: theta(config, 10_000.0)?,
         traditional: config.flag("rope_traditional", false),
     };
     let positions = rope(config, plan)?;

@@ -1,9 +1,12 @@
 //! The qwen families.
 
-use super::parts::{Sizes, expert_names, gated, head_norm, layer, layer_name};
+use super::experts::{Crowd, shared};
+use super::parts::{Sizes, head_norm, layer, layer_name};
 use crate::config::{Config, ConfigError};
-use crate::decoder::{Activation, Choice, Decoder, Experts, Head, Linear, Mlp, QkNorm, Shared};
-use crate::rope::{Plan, rope};
+use crate::decoder::{
+    Activation, Choice, Decoder, Experts, Head, Linear, Mix, Mlp, Precision, QkNorm, Scores, Shared,
+};
+use crate::rope::{Plan, rope, theta};
 
 /// llama with biases on queries, keys and values.
 pub(super) fn qwen2(config: Config<'_>) -> Result<Decoder, ConfigError> {
@@ -27,16 +30,10 @@ pub(super) fn qwen2_moe(config: Config<'_>) -> Result<Decoder, ConfigError> {
     let shared_inner = config.size("shared_expert_intermediate_size")?;
     let experts = |prefix: &str| -> Result<Mlp, ConfigError> {
         let shared = Shared {
-            mlp: gated(
-                &format!("{prefix}.shared_expert"),
-                sizes.hidden,
-                shared_inner,
-                Activation::Silu,
-                false,
-            ),
-            gate: Some(Linear::new(format!("{prefix}.shared_expert_gate"), sizes.hidden, 1)),
+            mix: Mix::Gate(Linear::new(format!("{prefix}.shared_expert_gate"), sizes.hidden, 1)),
+            ..shared(sizes, &format!("{prefix}.shared_expert"), shared_inner)
         };
-        let choice = Choice::Softmax { normalised: false, scale: 1.0, groups: None };
+        let choice = Choice::plain(Scores::Softmax, Precision::Activations);
         Ok(Mlp::Experts(Box::new(Experts {
             shared: Some(shared),
             ..some_of(config, sizes, prefix, choice)?
@@ -79,7 +76,7 @@ pub(super) fn qwen3_moe(config: Config<'_>) -> Result<Decoder, ConfigError> {
     let dense = config.list("mlp_only_layers", "a list of numbers", serde_json::Value::as_u64)?;
     let dense = dense.unwrap_or_default();
     let has_experts = config.count_if("num_experts")?.is_some();
-    let normalised = config.flag("norm_topk_prob", false);
+    let normalised = config.flag("norm_topk_prob", false).then_some(0.0);
     let layers = (0..sizes.layers).map(|index| {
         let prefix = layer_name(index);
         let mut heads = sizes.attention(
@@ -90,7 +87,8 @@ pub(super) fn qwen3_moe(config: Config<'_>) -> Result<Decoder, ConfigError> {
         heads.qk_norm = each_head(&prefix, sizes);
         let inside = format!("{prefix}.mlp");
         let mlp = if !dense.contains(&(index as u64)) && has_experts && (index + 1) % step == 0 {
-            let choice = Choice::Softmax { normalised, scale: 1.0, groups: None };
+            let plain = Choice::plain(Scores::Softmax, Precision::Activations);
+            let choice = Choice { normalised, ..plain };
             Mlp::Experts(Box::new(some_of(config, sizes, &inside, choice)?))
         } else {
             Mlp::Gated(sizes.gated(&inside, Activation::Silu, false))
@@ -104,7 +102,7 @@ pub(super) fn qwen3_moe(config: Config<'_>) -> Result<Decoder, ConfigError> {
 fn plan(config: Config<'_>, sizes: Sizes, base: f64) -> Result<Plan, ConfigError> {
     Ok(Plan {
         dims: sizes.head_dim,
-        base: config.number("rope_theta", base)?,
+        base: theta(config, base)?,
         traditional: config.flag("rope_traditional", false),
     })
 }
@@ -123,17 +121,6 @@ fn each_head(prefix: &str, sizes: Sizes) -> QkNorm {
 }
 
 fn some_of(config: Config<'_>, sizes: Sizes, prefix: &str, choice: Choice) -> Result<Experts, ConfigError> {
-    let count = config.count("num_experts")?;
-    Ok(Experts {
-        count,
-        chosen: config.count("num_experts_per_tok")?.min(count),
-        hidden: sizes.hidden,
-        inner: config.size("moe_intermediate_size")?,
-        router: Linear::new(format!("{prefix}.gate"), sizes.hidden, count),
-        choice,
-        names: expert_names(prefix),
-        bias: false,
-        activation: Activation::Silu,
-        shared: None,
-    })
+    let crowd = Crowd::read(config, "num_experts", config.size("moe_intermediate_size")?)?;
+    Ok(crowd.experts(sizes, prefix, choice))
 }

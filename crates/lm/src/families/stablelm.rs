@@ -3,14 +3,14 @@
 use super::parts::{Sizes, layer, layer_name};
 use crate::config::{Config, ConfigError};
 use crate::decoder::{Activation, Decoder, Head, Mlp, QkNorm, Residual};
-use crate::rope::{Plan, scaled};
+use crate::rope::{Plan, scaled, theta};
 
 pub(super) fn stablelm(config: Config<'_>) -> Result<Decoder, ConfigError> {
     let sizes = Sizes::read(config, "layer_norm_eps", 1e-5)?.with_even_heads();
     let part = config.needs_number("partial_rotary_factor")?;
     let plan = Plan {
         dims: (sizes.head_dim as f64 * part) as usize,
-        base: config.number("rope_theta", 10_000.0)?,
+        base: theta(config, 10_000.0)?,
         traditional: false,
     };
     let positions = scaled(config, None, plan)?;

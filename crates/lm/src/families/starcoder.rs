@@ -3,11 +3,11 @@
 use super::parts::{Sizes, layer, layer_name};
 use crate::config::{Config, ConfigError};
 use crate::decoder::{Activation, Decoder, Head, Linear, Mlp, Residual};
-use crate::rope::{Plan, scaled};
+use crate::rope::{Plan, scaled, theta};
 
 pub(super) fn starcoder2(config: Config<'_>) -> Result<Decoder, ConfigError> {
     let sizes = Sizes::read(config, "norm_epsilon", 1e-5)?.with_even_heads();
-    let base = config.number("rope_theta", 100_000.0)?;
+    let base = theta(config, 100_000.0)?;
     let positions = scaled(config, None, Plan { dims: sizes.head_dim, base, traditional: false })?;
     let layers = (0..sizes.layers).map(|index| {
         let prefix = layer_name(index);

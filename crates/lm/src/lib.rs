@@ -8,3 +8,4 @@ pub mod config;
 pub mod decoder;
 pub mod families;
 mod rope;
+pub mod tensors;

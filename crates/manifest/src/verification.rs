@@ -86,6 +86,10 @@ pub struct AnswersCompared {
     /// What computed the reference.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub computed_by: Option<String>,
+    /// The type that the answers here were computed in: the checkpoint's own, where another one's rounding hid whether
+    /// they agree.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dtype: Option<String>,
 }
 
 /// What a verification of one model found.

@@ -100,6 +100,7 @@ pub fn compare(
         top10_matched: (!theirs.top10.is_empty()).then_some(shared.len() as u64),
         reference: Some(reference.path.display().to_string()),
         computed_by: Some(theirs.computed_by.clone()),
+        dtype: dtype.map(str::to_owned),
     };
     let path = reference.path.display();
     let passes = |error: Option<f64>| error.is_some_and(|error| error <= tolerance);

@@ -1,8 +1,17 @@
 //! The level `structure`: what can be told without reading a weight beyond its header.
 
+use std::collections::HashMap;
+
+use mlxman_lm::config::ConfigError;
+use mlxman_lm::decoder::Decoder;
+use mlxman_lm::families;
+use mlxman_lm::tensors::compare;
+use mlxman_manifest::formats::json::read_json;
+use mlxman_manifest::formats::safetensors::SafetensorsHeader;
 use mlxman_manifest::registry::files_stamp;
 use mlxman_manifest::{Format, HealthStatus, Observation, inspect};
-use mlxman_store::{FoundModel, Progress, Scan, Severity};
+use mlxman_store::{FileEntry, FoundModel, Progress, Scan, Severity};
+use serde_json::Value;
 
 /// What a look at a model's files gave.
 #[derive(Debug)]
@@ -29,7 +38,7 @@ pub fn check(scan: &Scan, model: &FoundModel) -> Structure {
     };
     let sizes = || model.files.iter().filter(|file| is_weights(&file.path)).map(|file| file.stat.size);
     let weight_bytes = sizes().sum();
-    let failure = problems(&observation).or_else(|| family_expects(&observation));
+    let failure = problems(&observation).or_else(|| family_expects(scan, model, &observation));
     Structure {
         failure,
         stamp: files_stamp(model),
@@ -56,13 +65,54 @@ fn problems(observation: &Observation) -> Option<String> {
     Some(format!("{place}{}{more}", first.message))
 }
 
+/// The largest `config.json` that is read.
+const CONFIG_LIMIT: u64 = 64 << 20;
+
 /// What a family's decoder needs and the headers do not have: the names of tensors, and their shapes. Says nothing of a
-/// family that it does not know.
-///
-/// The families' own lists of tensors are hooked in here. Until then nothing is expected, and a tensor that is missing
-/// is told by the worker when it loads.
-fn family_expects(_observation: &Observation) -> Option<String> {
-    None
+/// family that it does not know, nor of weights that are packed in another way than MLX's.
+fn family_expects(scan: &Scan, model: &FoundModel, observation: &Observation) -> Option<String> {
+    if !matches!(observation.format, Format::Mlx | Format::Transformers) {
+        return None;
+    }
+    let config: Value = read_json(scan.open(model.file("config.json")?).ok()?, CONFIG_LIMIT).ok()?;
+    let decoder = match families::describe(&config) {
+        Ok(decoder) => decoder,
+        Err(ConfigError::UnknownFamily(_)) => return None,
+        Err(error) => return Some(format!("config.json: {error}; download the file again, or mend it")),
+    };
+    let shapes = shapes(scan, model, &decoder)?;
+    let foreign = [".qweight", ".weight_packed", "_blocks", ".weight_scale_inv", ".absmax"];
+    if shapes.keys().any(|name| foreign.iter().any(|ending| name.ends_with(ending))) {
+        return None;
+    }
+    let wrong = compare(&decoder, 100, |name| shapes.get(name).cloned());
+    let first = wrong.first()?;
+    let more = match wrong.len() {
+        1 => String::new(),
+        count => format!(" (and {} more like it)", count - 1),
+    };
+    Some(format!(
+        "{first}{more}: config.json describes another {} than these files hold; download the model again",
+        decoder.family
+    ))
+}
+
+/// Shapes by the names that the description has; `None` where a header cannot be read, which is told elsewhere.
+fn shapes(scan: &Scan, model: &FoundModel, decoder: &Decoder) -> Option<HashMap<String, Vec<usize>>> {
+    let is_weights = |file: &&FileEntry| file.path.ends_with(".safetensors") && !file.path.contains('/');
+    let files: Vec<&FileEntry> = model.files.iter().filter(is_weights).collect();
+    // As mlx_lm takes them: `model*.safetensors`, where there is one.
+    let named = files.iter().any(|file| file.path.starts_with("model"));
+    let mut shapes = HashMap::new();
+    for file in files.into_iter().filter(|file| !named || file.path.starts_with("model")) {
+        let mut reader = scan.open(file).ok()?;
+        let header = SafetensorsHeader::read(&mut reader, file.stat.size).ok()?;
+        for tensor in header.tensors {
+            let shape = tensor.shape.iter().map(|size| usize::try_from(*size).ok()).collect::<Option<_>>()?;
+            shapes.insert(decoder.name_here(&tensor.name), shape);
+        }
+    }
+    Some(shapes)
 }
 
 impl Structure {

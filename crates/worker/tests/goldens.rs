@@ -91,7 +91,8 @@ fn judge(report: &Report, wanted: &Answers, tolerance: f64) -> Option<String> {
     if off / most > tolerance {
         return Some(format!("its logits are {:.1e} off", off / most));
     }
-    (said.greedy != wanted.greedy).then(|| format!("its tokens are {:?}, not {:?}", said.greedy, wanted.greedy))
+    (said.greedy != wanted.greedy)
+        .then(|| format!("its tokens are {:?}, not {:?}", said.greedy, wanted.greedy))
 }
 
 #[test]

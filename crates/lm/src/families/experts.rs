@@ -16,7 +16,6 @@ pub(super) fn expert_names(prefix: &str) -> ExpertNames {
     }
 }
 
-
 /// How many experts there are, how many see a token, and how large each is.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Crowd {

@@ -35,7 +35,8 @@ use serde_json::Value;
 
 pub use commit::{store_record, unusable};
 pub use index::{StoreProblem, StoreRecord};
-pub use observe::{StoreSurvey, Survey, SurveyedModel};
+pub use load::of_store as store_problem;
+pub use observe::{StoreSurvey, Survey, SurveyedModel, scan_all};
 pub use sync::{Change, Changed, SyncObserver, SyncOptions, SyncReport};
 
 pub use whole_file::write as write_whole;

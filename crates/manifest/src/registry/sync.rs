@@ -3,10 +3,11 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::thread::ScopedJoinHandle;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use mlxman_store::{Late, ProblemKind, Scan, ScanError, StoreSpec};
+use mlxman_store::{EntryKind, Late, ProblemKind, Scan, ScanError, StoreKind, StoreSpec};
 use rayon::prelude::*;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -16,7 +17,7 @@ use super::across::{Across, Beside, adapters_beside, look_again, one_short_name_
 use super::hashes::{Hashes, Job, hash};
 use super::index::{Entry, StoreProblem, StoreRecord};
 use super::observe::{
-    Fresh, Looking, Observed, State, Work, assemble, is_replaced, look, replaced, scan_all, too_late,
+    Fresh, Known, Looking, Observed, State, Work, assemble, is_replaced, look, replaced, scan_all,
 };
 use super::shelf::{Keeps, dir_in};
 use super::{
@@ -244,7 +245,8 @@ impl Registry {
         let settled = self.settle_all(specs, &looked, catalog, options, &across);
         let report = self.commit(settled, &looked, across, options, observer)?;
         // What was found is a hundred thousand small pieces in a large store: nobody has to wait until they are freed.
-        std::thread::spawn(move || drop(looked));
+        // (Where the system gives no more threads, they are freed here.)
+        let _ = std::thread::Builder::new().name("drop".to_owned()).spawn(move || drop(looked));
         Ok(match first {
             Some(first) => first.then(report),
             None => report,
@@ -261,9 +263,11 @@ impl Registry {
         let limit = options.store_limit;
         // The stores are walked while the registry is read: neither needs the other yet.
         let (scans, loaded) = std::thread::scope(|scope| {
-            let scans = scope.spawn(|| scan_all(specs, &options.silent, limit));
+            let walk = || scan_all(specs, &options.silent, limit);
+            let scans = std::thread::Builder::new().name("walk".to_owned()).spawn_scoped(scope, walk);
             let loaded = self.load(&Asking { specs, limit, silent: &options.silent });
-            (scans.join(), loaded)
+            // Where the system gives no more threads, one after the other.
+            (scans.map_or_else(|_| Ok(walk()), ScopedJoinHandle::join), loaded)
         });
         let loaded = loaded?;
         let mut scans = scans.unwrap_or_else(|panic| std::panic::resume_unwind(panic));
@@ -293,9 +297,10 @@ impl Registry {
         };
         for (spec, scan) in specs.iter().zip(&mut scans) {
             if silent.contains(spec) && !options.silent.contains(spec) {
-                *scan = Err(too_late(spec, Late::TooSlow(limit)));
+                *scan = Err(ScanError::late(spec, Late::TooSlow(limit)));
             }
         }
+        walk_again(&mut scans, &known, limit);
         let mut observed = look(specs, scans, &looking, limit);
         for (spec, result) in specs.iter().zip(&mut observed) {
             let id = spec.id();
@@ -314,20 +319,14 @@ impl Registry {
         }
         look_again(&mut observed, !options.fast);
 
-        let mut seen: HashMap<String, HashSet<&str>> = HashMap::new();
-        for store in observed.iter().flatten() {
-            let keys = store.scan.models.iter().map(|model| model.key.as_str());
-            seen.entry(store.scan.spec.id()).or_default().extend(keys);
-        }
         let mut gone: Vec<Entry> = Vec::new();
-        for (id, seen) in seen {
-            let known = known.get(&id).into_iter().flatten();
-            let lost = known.filter(|(key, entry)| {
-                !seen.contains(key.as_str())
-                    && (options.only.is_empty()
-                        || options.only.iter().any(|asked| entry.summary.answers_to(asked)))
-            });
-            gone.extend(lost.map(|(_, entry)| Entry::clone(entry)));
+        for store in observed.iter().flatten() {
+            let asked_for = |entry: &Entry| {
+                options.only.is_empty() || options.only.iter().any(|asked| entry.summary.answers_to(asked))
+            };
+            let lost = lost_of(&store.scan, &known).filter(|entry| asked_for(entry));
+            let lost = lost.filter(|entry| !entry.summary.present || is_gone(&store.scan, &entry.summary.key));
+            gone.extend(lost.map(|entry| Entry::clone(entry)));
         }
         Ok(Looked {
             observed,
@@ -609,6 +608,45 @@ pub(super) struct Settled<'a> {
     pub(super) spec: &'a StoreSpec,
     pub(super) scan: Result<&'a Scan, &'a ScanError>,
     pub(super) models: Vec<SurveyedModel>,
+}
+
+/// What the registry knows of a store and its walk did not see.
+fn lost_of<'a>(scan: &'a Scan, known: &'a Known) -> impl Iterator<Item = &'a Arc<Entry>> {
+    let seen = |key: &String| scan.models.binary_search_by(|model| model.key.cmp(key)).is_ok();
+    known.get(&scan.spec.id()).into_iter().flatten().filter(move |(key, _)| !seen(key)).map(|(_, entry)| entry)
+}
+
+/// The registry is read while the stores are walked: a model that another process fetched and wrote down meanwhile is
+/// known and was not seen. A store in which something lies where a model is missed is walked once more, so that its walk
+/// is younger than what it is compared with.
+fn walk_again(scans: &mut [Result<Scan, ScanError>], known: &Known, limit: Duration) {
+    let due: Vec<usize> = (0..scans.len())
+        .filter(|&index| {
+            scans[index].as_ref().is_ok_and(|scan| {
+                lost_of(scan, known).any(|entry| entry.summary.present && !scan.has_lost(&entry.summary.key))
+            })
+        })
+        .collect();
+    let specs: Vec<StoreSpec> =
+        due.iter().filter_map(|&index| Some(scans[index].as_ref().ok()?.spec.clone())).collect();
+    for (index, scan) in due.into_iter().zip(scan_all(&specs, &[], limit)) {
+        scans[index] = scan;
+    }
+}
+
+/// Whether a model that a walk did not see is known to be gone. What cannot be asked is left as it was.
+fn is_gone(scan: &Scan, key: &str) -> bool {
+    if scan.has_lost(key) {
+        return true;
+    }
+    // In a folder a directory may be there and be no model any more; what a hub cache has in a snapshot's place is one.
+    let above = |path: &str| key.strip_prefix(path).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+    let unread = scan.strays.iter().any(|stray| {
+        stray.problem.kind == ProblemKind::Unreadable && stray.problem.path.as_deref().is_some_and(above)
+    });
+    let is_hub = scan.spec.kind() == StoreKind::Hub;
+    let is_other = |kind: EntryKind| !(is_hub && kind == EntryKind::Dir);
+    !unread && scan.root().stat_below(key).is_ok_and(|stat| is_other(stat.kind))
 }
 
 /// Notes adapters that lie beside a model: it may have been fused from one of them.

@@ -1,10 +1,11 @@
 //! One model of a folder: its files, the links among them, and what `hf download --local-dir` keeps beside them.
 
-use super::super::{by_text, is_desktop_noise};
+use super::super::is_desktop_noise;
 use super::{Found, NOT_MODELS, Walk};
 use crate::access::{DirHandle, Entry, EntryKind, Stat};
 use crate::held::{self, Held};
 use crate::ledger::Users;
+use crate::links::LooseLink;
 use crate::problem::{Problem, ProblemKind};
 use crate::safe::resolve;
 use crate::scan::{FileEntry, FoundModel, Link, Stray, StrayItem};
@@ -60,7 +61,7 @@ impl Walk<'_> {
             let safe = entry.name().is_some_and(crate::is_safe_component);
             if !safe {
                 model.keeps_dirs = true;
-                found.book.add(&entry.stat, entry.stat.allocated, Users::Never);
+                self.count(dir, &entry, &in_store(&model.key, &lossy), found);
                 let kind =
                     if entry.name().is_some() { ProblemKind::UnsafeName } else { ProblemKind::NameNotUtf8 };
                 model.problems.push(Problem::new(
@@ -102,9 +103,13 @@ impl Walk<'_> {
                     let real = in_store(&model.key, &lossy);
                     self.file(dir, &entry, lossy, real, model, found);
                 }
-                _ => {
+                kind => {
                     model.keeps_dirs = true;
                     self.count(dir, &entry, &in_store(&model.key, &lossy), found);
+                    // A pipe or a socket is nothing that could be read.
+                    if kind != EntryKind::Other {
+                        model.problems.push(not_read(&lossy, kind));
+                    }
                 }
             }
         }
@@ -134,7 +139,13 @@ impl Walk<'_> {
         }
         found.book.add(&entry.stat, entry.stat.allocated, Users::one(model.owner));
         let target = dir.read_link(&entry.raw_name);
-        match self.linked(&target, &place, model, found) {
+        let linked = self.linked(&target, &place, model, found);
+        // A link to a file of the store is one of its users; any other is followed when somebody asks what may go.
+        if linked.is_err() {
+            let base = place.rsplit_once('/').map_or("", |(parent, _)| parent);
+            model.links.push(LooseLink::new(base, dir.read_link_raw(&entry.raw_name)));
+        }
+        match linked {
             Ok((real, stat)) => {
                 let link = target.ok().map(|target| Link { target, stat: entry.stat });
                 // The bytes have their own name elsewhere, so removing this link frees none of them.
@@ -163,13 +174,12 @@ impl Walk<'_> {
         };
         let base = place.rsplit_once('/').map_or("", |(parent, _)| parent);
         let Some(real) = resolve(&self.root_path, base, target) else {
-            model.outside.push(by_text(&self.root_path, base, target));
             return Err((
                 ProblemKind::LinkOutsideStore,
                 format!("it links to `{}`, outside the store; it was not followed", target.escape_debug()),
             ));
         };
-        match self.stat_below(&real) {
+        match self.root.stat_below(&real) {
             Ok(stat) if stat.kind == EntryKind::File => Ok((real, stat)),
             Ok(stat) => {
                 if stat.kind == EntryKind::Dir {
@@ -218,13 +228,24 @@ impl Walk<'_> {
                     _ => {
                         model.keeps_dirs = true;
                         self.count(dir, &entry, &real, found);
+                        model.problems.push(not_read(&path, EntryKind::Dir));
                     }
                 }
+            } else if entry.name().is_none() || entry.stat.kind == EntryKind::Unknown {
+                model.keeps_dirs = true;
+                self.count(dir, &entry, &real, found);
+                model.problems.push(not_read(&path, EntryKind::Unknown));
             } else if partial(&&entry) {
                 self.partial(dir, &entry, &real, locked, model, found);
             } else {
                 found.book.add(&entry.stat, entry.stat.allocated, Users::one(model.owner));
-                model.records.push(StrayItem { path: real, stat: entry.stat, link_target: None });
+                let is_link = entry.stat.kind == EntryKind::Link;
+                let link_target = is_link.then(|| dir.read_link(&entry.raw_name).ok()).flatten();
+                if is_link {
+                    let base = real.rsplit_once('/').map_or("", |(parent, _)| parent);
+                    model.links.push(LooseLink::new(base, dir.read_link_raw(&entry.raw_name)));
+                }
+                model.records.push(StrayItem { path: real, stat: entry.stat, link_target });
             }
         }
     }
@@ -269,6 +290,15 @@ impl Walk<'_> {
     }
 }
 
+/// What of a model could not be read, so that not all of it could go.
+fn not_read(path: &str, kind: EntryKind) -> Problem {
+    let message = match kind {
+        EntryKind::Dir => "this directory cannot be read, or lies too deep; what lies in it is not known",
+        _ => "the system does not say what this is, or its name is not UTF-8; check its name and its permissions",
+    };
+    Problem::new(ProblemKind::Unreadable, Some(&path.escape_debug().to_string()), message)
+}
+
 fn in_store(key: &str, path: &str) -> String {
     match (key.is_empty(), path.is_empty()) {
         (true, _) => path.to_owned(),
@@ -290,7 +320,7 @@ fn empty_model(owner: u32, key: String, name: String) -> FoundModel {
         download_records: None,
         records: Vec::new(),
         uses: Vec::new(),
-        outside: Vec::new(),
+        links: Vec::new(),
         keeps_dirs: false,
         is_file: false,
     }

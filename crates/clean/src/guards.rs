@@ -5,7 +5,9 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 
 use mlxman_manifest::registry::{Survey, SurveyedModel};
-use mlxman_store::{FileId, FoundModel, Held, OpenFiles, ProblemKind, Scan, ScanError, StoreKind, StoreSpec, Stray};
+use mlxman_store::{
+    FileId, FoundModel, Held, OpenFiles, ProblemKind, Scan, ScanError, StoreKind, StoreSpec, Stray, StrayItem,
+};
 
 use crate::plan::{Keep, Rule};
 use crate::reach::{Area, Reach};
@@ -34,11 +36,7 @@ impl Guards {
         let asked: Vec<Option<&Scan>> = survey.stores.iter().map(|store| store.scan.as_ref().ok()).collect();
         let others = others.iter().filter_map(|(_, scan)| scan.as_ref().ok());
         let linking: Vec<&Scan> = asked.iter().copied().flatten().chain(others).collect();
-        Guards {
-            open: OpenFiles::now(),
-            reach: Reach::of(&asked, &linking),
-            locks: RefCell::default(),
-        }
+        Guards { open: OpenFiles::now(), reach: Reach::of(&asked, &linking), locks: RefCell::default() }
     }
 
     /// Stores with links of which nobody can tell where they lead.
@@ -81,7 +79,10 @@ impl Guards {
     /// Why what is no model is kept, if it is.
     pub(crate) fn keep_stray(&self, of: Of<'_>, stray: &Stray) -> Option<(Keep, String)> {
         let items = || stray.items.iter().chain(&stray.payload);
-        if items().any(|item| self.open.has(item.stat.dev, item.stat.ino)) {
+        // A lock file is asked whether it is held, not whether somebody has it open.
+        let is_open =
+            |item: &StrayItem| self.open.has(item.stat.dev, item.stat.ino) && !item.path.ends_with(".lock");
+        if items().any(is_open) {
             return Some((Keep::InUse, "a running program has it open".to_owned()));
         }
         let path = stray.problem.path.as_deref().unwrap_or_default();
@@ -89,7 +90,9 @@ impl Guards {
         if of.scan.spec.kind() == StoreKind::Hub {
             let shared = items().map(|item| item.path.as_str()).filter(|path| path.starts_with("blobs/"));
             let kept = if repo == "blobs" { None } else { self.locked(of, repo) };
-            if let Some(kept) = kept.or_else(|| shared.into_iter().find_map(|path| shared_lock(of.scan, path))) {
+            if let Some(kept) =
+                kept.or_else(|| shared.into_iter().find_map(|path| shared_lock(of.scan, path)))
+            {
                 return Some(kept);
             }
         }
@@ -110,7 +113,8 @@ impl Guards {
             return Some((Keep::LinkedFrom, format!("a link in {store} leads to it")));
         }
         let store = self.reach.unanswered.first()?;
-        let reason = format!("a link in {store} could not be followed, so nobody can tell whether it leads here");
+        let reason =
+            format!("a link in {store} could not be followed, so nobody can tell whether it leads here");
         Some((Keep::Unreadable, reason))
     }
 
@@ -122,7 +126,8 @@ impl Guards {
             Held::Yes => Some((Keep::InUse, "a download holds a lock of its repo".to_owned())),
             Held::Unknown => Some((
                 Keep::Unreadable,
-                "its repo's locks cannot be asked, so nobody can tell whether a download holds one".to_owned(),
+                "its repo's locks cannot be asked, so nobody can tell whether a download holds one"
+                    .to_owned(),
             )),
         }
     }
@@ -134,7 +139,8 @@ fn shared_lock(scan: &Scan, path: &str) -> Option<(Keep, String)> {
         Held::Yes => Some((Keep::InUse, "a download holds the lock of its shared blob".to_owned())),
         Held::Unknown => Some((
             Keep::Unreadable,
-            "the lock of its shared blob cannot be asked, so nobody can tell whether a download holds it".to_owned(),
+            "the lock of its shared blob cannot be asked, so nobody can tell whether a download holds it"
+                .to_owned(),
         )),
     }
 }

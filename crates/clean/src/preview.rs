@@ -276,9 +276,7 @@ impl<'a> Pins<'a> {
         let seen = survey.stores.iter().filter_map(|store| Some((store, store.scan.as_ref().ok()?)));
         let seen = seen.flat_map(|(store, scan)| {
             let models = scan.models.iter().zip(&store.models).filter(|(_, known)| known.summary.pinned);
-            models.filter_map(|(found, known)| {
-                Some((id_at(scan, &found.key)?, known.summary.store.as_str()))
-            })
+            models.filter_map(|(found, known)| Some((id_at(scan, &found.key)?, known.summary.store.as_str())))
         });
         let unseen =
             elsewhere.iter().filter_map(|other| Some((other.place?, other.row.summary.store.as_str())));

@@ -49,11 +49,16 @@ impl Reach {
     pub(crate) fn of(asked: &[Option<&Scan>], linking: &[&Scan]) -> Self {
         let roots: Vec<FileId> = asked
             .iter()
-            .map(|scan| scan.and_then(|scan| scan.root().stat().ok()).map_or((0, 0), |stat| (stat.dev, stat.ino)))
+            .map(|scan| {
+                scan.and_then(|scan| scan.root().stat().ok()).map_or((0, 0), |stat| (stat.dev, stat.ino))
+            })
             .collect();
         let links: Vec<StoreLinks> = linking
             .iter()
-            .map(|scan| StoreLinks { root: scan.spec.root().to_owned(), links: scan.links().cloned().collect() })
+            .map(|scan| StoreLinks {
+                root: scan.spec.root().to_owned(),
+                links: scan.links().cloned().collect(),
+            })
             .collect();
         let mut reach = Reach { inside: vec![BTreeMap::new(); asked.len()], ..Reach::default() };
         if links.iter().all(|store| store.links.is_empty()) {
@@ -127,9 +132,9 @@ impl Reach {
 
     fn id_of(&self, store: usize, dir: &str, scan: &Scan) -> Option<FileId> {
         let mut dirs = self.dirs.borrow_mut();
-        *dirs.entry((store, dir.to_owned())).or_insert_with(|| {
-            scan.root().stat_below(dir).ok().map(|stat| (stat.dev, stat.ino))
-        })
+        *dirs
+            .entry((store, dir.to_owned()))
+            .or_insert_with(|| scan.root().stat_below(dir).ok().map(|stat| (stat.dev, stat.ino)))
     }
 }
 

@@ -13,19 +13,56 @@ const AFTER_REFS_NS: i64 = 10 * 60 * 1_000_000_000;
 /// Endings of files that a model can do without, or that say of themselves what they are for. Whatever else a snapshot
 /// has may be weights.
 const NO_WEIGHTS: [&str; 27] = [
-    "json", "jsonl", "md", "txt", "yaml", "yml", "toml", "py", "ipynb", "jinja", "html", "css", "js", "csv", "model",
-    "tiktoken", "gitattributes", "gitignore", "png", "jpg", "jpeg", "gif", "webp", "svg", "pdf", "mp4", "wav",
+    "json",
+    "jsonl",
+    "md",
+    "txt",
+    "yaml",
+    "yml",
+    "toml",
+    "py",
+    "ipynb",
+    "jinja",
+    "html",
+    "css",
+    "js",
+    "csv",
+    "model",
+    "tiktoken",
+    "gitattributes",
+    "gitignore",
+    "png",
+    "jpg",
+    "jpeg",
+    "gif",
+    "webp",
+    "svg",
+    "pdf",
+    "mp4",
+    "wav",
 ];
 
 /// Files without which no tokenizer can be made; any one of them does.
 const TOKENIZERS: [&str; 9] = [
-    "tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "merges.txt", "spiece.model",
-    "sentencepiece.bpe.model", "tekken.json", "tiktoken.model",
+    "tokenizer.json",
+    "tokenizer.model",
+    "vocab.json",
+    "vocab.txt",
+    "merges.txt",
+    "spiece.model",
+    "sentencepiece.bpe.model",
+    "tekken.json",
+    "tiktoken.model",
 ];
 
 /// Files that say what the others are.
-const CONFIGURATIONS: [&str; 5] =
-    ["config.json", "model_index.json", "adapter_config.json", "preprocessor_config.json", "processor_config.json"];
+const CONFIGURATIONS: [&str; 5] = [
+    "config.json",
+    "model_index.json",
+    "adapter_config.json",
+    "preprocessor_config.json",
+    "processor_config.json",
+];
 
 /// A file without an ending, such as `LICENSE`, holds no weights below this.
 const SMALL: u64 = 1 << 20;
@@ -55,7 +92,9 @@ pub(crate) fn superseded(
         match repo.kind {
             RepoKind::Model => lacks(found, mine, other, &known.summary),
             // What a data set, a space or a kernel is for is in its files.
-            _ => found.files.iter().find(|file| other.file(&file.path).is_none()).map(|file| file.path.clone()),
+            _ => {
+                found.files.iter().find(|file| other.file(&file.path).is_none()).map(|file| file.path.clone())
+            }
         }
     };
     let lacking: Vec<Option<String>> = whole.iter().map(|one| missing(&one)).collect();
@@ -81,11 +120,7 @@ fn lacks(old: &FoundModel, of_old: &Summary, new: &FoundModel, of_new: &Summary)
     let weights = old.files.iter().filter(|file| ending(&file.path, file.stat.size).is_some());
     for file in weights.filter(|file| new.file(&file.path).is_none()) {
         // The same weights in other shards.
-        let same_place = |other: &str, size: u64| {
-            place_of(other).0 == place_of(&file.path).0
-                && ending(other, size) == ending(&file.path, file.stat.size)
-        };
-        if !alike || !new.files.iter().any(|other| same_place(&other.path, other.stat.size)) {
+        if !alike || !new.files.iter().any(|other| without_shard(&other.path) == without_shard(&file.path)) {
             return Some(file.path.clone());
         }
     }
@@ -106,6 +141,15 @@ fn lacks(old: &FoundModel, of_old: &Summary, new: &FoundModel, of_new: &Summary)
     None
 }
 
+/// A path without what numbers a shard in it: `model` of `model-00001-of-00002.safetensors`, with its ending.
+fn without_shard(path: &str) -> (&str, &str) {
+    let (stem, ending) = path.rsplit_once('.').unwrap_or((path, ""));
+    let is_number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    let shard = stem.rsplit_once("-of-").filter(|(_, count)| is_number(count));
+    let name = shard.and_then(|(rest, _)| rest.rsplit_once('-')).filter(|(_, number)| is_number(number));
+    (name.map_or(stem, |(name, _)| name), ending)
+}
+
 /// Directory and name.
 fn place_of(path: &str) -> (&str, &str) {
     path.rsplit_once('/').unwrap_or(("", path))
@@ -120,5 +164,34 @@ fn ending(path: &str, size: u64) -> Option<String> {
             (!NO_WEIGHTS.contains(&ending.as_str())).then_some(ending)
         }
         None => (size >= SMALL).then(String::new),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shards_are_told_from_names() {
+        assert_eq!(without_shard("a/model-00001-of-00002.safetensors"), ("a/model", "safetensors"));
+        assert_eq!(without_shard("a/model.safetensors"), ("a/model", "safetensors"));
+        assert_eq!(without_shard("m-Q8_0.gguf"), ("m-Q8_0", "gguf"));
+        assert_eq!(without_shard("one-of-a-kind.bin"), ("one-of-a-kind", "bin"));
+        assert_eq!(without_shard("x-1-of-2"), ("x", ""));
+    }
+
+    #[test]
+    fn what_may_hold_weights() {
+        for (path, size, is) in [
+            ("model.safetensors", 1, true),
+            ("a/x.PKL", 1, true),
+            ("model.fp16.onnx_data", 1, true),
+            ("weights", SMALL, true),
+            ("LICENSE", 10, false),
+            ("config.json", SMALL, false),
+            (".gitattributes", 9, false),
+        ] {
+            assert_eq!(ending(path, size).is_some(), is, "{path}");
+        }
     }
 }

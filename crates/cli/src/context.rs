@@ -179,7 +179,8 @@ impl Context {
             })
         };
         for spec in &stores.twice {
-            self.printer.status(&format!("{spec} is another name of a store that is read already; it is read once"));
+            self.printer
+                .status(&format!("{spec} is another name of a store that is read already; it is read once"));
         }
         let mut specs = Vec::new();
         for spec in &stores.specs {
@@ -206,7 +207,8 @@ impl Context {
         contents: &Contents,
     ) -> Vec<(StoreSpec, Result<Scan, ScanError>)> {
         let stores = self.stores();
-        let named = self.named.iter().chain(&self.left_out).map(|(spec, by)| (spec.clone(), *by == NamedBy::User));
+        let named =
+            self.named.iter().chain(&self.left_out).map(|(spec, by)| (spec.clone(), *by == NamedBy::User));
         let known = contents.stores.keys().filter_map(|id| Some((id.parse().ok()?, false)));
         let (specs, by_user): (Vec<StoreSpec>, Vec<bool>) =
             named.chain(known).filter(|(spec, _)| !asked.contains(spec)).unzip();
@@ -224,7 +226,8 @@ impl Context {
             }
             ids.extend(key);
             let id = spec.id();
-            let has_models = || contents.rows.iter().any(|row| row.summary.store == id && row.summary.present);
+            let has_models =
+                || contents.rows.iter().any(|row| row.summary.store == id && row.summary.present);
             match store.there {
                 Err(late) => found.push((spec.clone(), Err(ScanError::late(&spec, late)))),
                 // One that was never there, or of which nothing is left, has no links.

@@ -123,10 +123,10 @@ impl Job {
         let mut walker = Walker { roots, known: HashMap::new() };
         for link in &self.links.links[self.from..] {
             let dir = crate::scan::join(&self.links.root, &link.dir);
-            let way = link.target.as_deref().map(|target| Way {
-                from: walker.places(&dir),
-                passed: walker.follow(dir, target),
-            });
+            let way = link
+                .target
+                .as_deref()
+                .map(|target| Way { from: walker.places(&dir), passed: walker.follow(dir, target) });
             self.found.lock().unwrap_or_else(PoisonError::into_inner).push(way);
             progress.step(1);
         }
@@ -201,9 +201,10 @@ impl Walker<'_> {
             if target.is_absolute() {
                 *here = PathBuf::from("/");
             }
-            let those = target.components().rev().filter(|part| {
-                matches!(part, Component::Normal(_) | Component::ParentDir)
-            });
+            let those = target
+                .components()
+                .rev()
+                .filter(|part| matches!(part, Component::Normal(_) | Component::ParentDir));
             parts.extend(those.map(|part| part.as_os_str().to_owned()));
         };
         push(&mut here, &mut parts, Path::new(target));
@@ -269,7 +270,8 @@ mod tests {
         symlink("d/../../blobs/y", at("s/a/l2")).unwrap();
         symlink("l1", at("s/a/l1")).unwrap();
         let link = |target: &str| LooseLink::new("a", Ok(target.into()));
-        let links = ["d/../../blobs/y", "../../hop", "../b/blobs/no/more", "l1", "/", ".."].map(link).to_vec();
+        let links =
+            ["d/../../blobs/y", "../../hop", "../b/blobs/no/more", "l1", "/", ".."].map(link).to_vec();
         let unknown = LooseLink::new("a/\u{fffd}", Ok("x".into()));
         let links = StoreLinks { root: at("s"), links: links.into_iter().chain([unknown]).collect() };
         let found = follow(vec![links], &[id_of(&at("s"))], Duration::from_secs(60)).remove(0);

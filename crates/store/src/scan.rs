@@ -289,18 +289,7 @@ impl Scan {
         let FoundInStore { mut models, mut strays, ledger, held_elsewhere, beside, groups, links } = found;
         models.sort_unstable_by(|a, b| a.key.cmp(&b.key));
         strays.sort_by(|a, b| (&a.problem.path, a.problem.kind).cmp(&(&b.problem.path, b.problem.kind)));
-        Scan {
-            spec,
-            filesystem,
-            models,
-            strays,
-            ledger,
-            root,
-            held_elsewhere,
-            beside,
-            groups,
-            links,
-        }
+        Scan { spec, filesystem, models, strays, ledger, root, held_elsewhere, beside, groups, links }
     }
 
     /// Repo directories that go when all that lies in them goes.
@@ -337,7 +326,8 @@ impl Scan {
     /// Whether what lay at `key` when it was seen last is known to be gone now: nothing is there, and every directory
     /// above it can be asked. For what this scan did not see: it may have come since, or lie where nobody can look.
     pub fn has_lost(&self, key: &str) -> bool {
-        let gone = |error: io::Error| matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory);
+        let gone =
+            |error: io::Error| matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory);
         self.root.stat_below(key).err().is_some_and(gone)
     }
 

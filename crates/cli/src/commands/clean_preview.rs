@@ -108,7 +108,9 @@ fn pinned_elsewhere(rows: &[Row], seen: &HashSet<(&str, &str)>, context: &Contex
     for (spec, rows) in by_store {
         let answer = if silent.contains(&spec) { None } else { places.next().and_then(Result::ok) };
         let places = answer.unwrap_or_else(|| vec![None; rows.len()]);
-        pinned.extend(rows.into_iter().zip(places).map(|(row, place)| PinnedElsewhere { row: row.clone(), place }));
+        pinned.extend(
+            rows.into_iter().zip(places).map(|(row, place)| PinnedElsewhere { row: row.clone(), place }),
+        );
     }
     pinned
 }

@@ -96,11 +96,7 @@ pub(super) struct Looking {
 }
 
 /// Walks all stores at once, each in threads of its own, and leaves those alone that are known not to answer.
-pub fn scan_all(
-    specs: &[StoreSpec],
-    silent: &[StoreSpec],
-    limit: Duration,
-) -> Vec<Result<Scan, ScanError>> {
+pub fn scan_all(specs: &[StoreSpec], silent: &[StoreSpec], limit: Duration) -> Vec<Result<Scan, ScanError>> {
     let asked = specs.iter().filter(|spec| !silent.contains(spec)).cloned().collect();
     let scan = |spec: StoreSpec, progress: &Progress| layout_of(spec.kind()).scan(&spec, progress);
     let mut results = watch(asked, limit, scan).into_iter();

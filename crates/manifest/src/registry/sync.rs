@@ -28,6 +28,7 @@ use crate::catalog::Catalog;
 use crate::record::{AdapterKind, Evidence, Manifest, UserLayer};
 use crate::schema::Form;
 use crate::summary::Summary;
+use crate::threads::side_by_side;
 
 /// How a sync is to go.
 #[derive(Debug, Clone)]
@@ -325,7 +326,8 @@ impl Registry {
                 options.only.is_empty() || options.only.iter().any(|asked| entry.summary.answers_to(asked))
             };
             let lost = lost_of(&store.scan, &known).filter(|entry| asked_for(entry));
-            let lost = lost.filter(|entry| !entry.summary.present || is_gone(&store.scan, &entry.summary.key));
+            let lost =
+                lost.filter(|entry| !entry.summary.present || is_gone(&store.scan, &entry.summary.key));
             gone.extend(lost.map(|entry| Entry::clone(entry)));
         }
         Ok(Looked {
@@ -448,7 +450,7 @@ impl Registry {
             return settled;
         }
         // What the user said belongs to the summary too: a preview stands on it.
-        settled.par_iter_mut().for_each(|model| {
+        let with_words = |model: &mut SurveyedModel| {
             if let State::Fresh(fresh) = &model.state {
                 match self.document_for(fresh, options, folders) {
                     Ok((document, _, _)) => {
@@ -459,7 +461,8 @@ impl Registry {
                     Err(error) => model.invalid = Some(error.to_string()),
                 }
             }
-        });
+        };
+        side_by_side(|| settled.par_iter_mut().for_each(with_words));
         settled
     }
 
@@ -613,7 +616,12 @@ pub(super) struct Settled<'a> {
 /// What the registry knows of a store and its walk did not see.
 fn lost_of<'a>(scan: &'a Scan, known: &'a Known) -> impl Iterator<Item = &'a Arc<Entry>> {
     let seen = |key: &String| scan.models.binary_search_by(|model| model.key.cmp(key)).is_ok();
-    known.get(&scan.spec.id()).into_iter().flatten().filter(move |(key, _)| !seen(key)).map(|(_, entry)| entry)
+    known
+        .get(&scan.spec.id())
+        .into_iter()
+        .flatten()
+        .filter(move |(key, _)| !seen(key))
+        .map(|(_, entry)| entry)
 }
 
 /// The registry is read while the stores are walked: a model that another process fetched and wrote down meanwhile is
@@ -640,7 +648,8 @@ fn is_gone(scan: &Scan, key: &str) -> bool {
         return true;
     }
     // In a folder a directory may be there and be no model any more; what a hub cache has in a snapshot's place is one.
-    let above = |path: &str| key.strip_prefix(path).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+    let above =
+        |path: &str| key.strip_prefix(path).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
     let unread = scan.strays.iter().any(|stray| {
         stray.problem.kind == ProblemKind::Unreadable && stray.problem.path.as_deref().is_some_and(above)
     });
@@ -667,11 +676,11 @@ fn note_adapters(manifest: &mut Manifest, beside: &Beside) {
 /// Does the same to all of them, side by side where that is worth waking the threads.
 pub(super) fn for_all<T: Send, R: Send>(
     items: Vec<T>,
-    side_by_side: bool,
+    is_much: bool,
     work: impl Fn(T) -> R + Sync + Send,
 ) -> Vec<R> {
-    if side_by_side {
-        items.into_par_iter().map(work).collect()
+    if is_much {
+        side_by_side(|| items.into_par_iter().map(work).collect())
     } else {
         items.into_iter().map(work).collect()
     }

@@ -63,8 +63,7 @@ impl Layout for Folder {
         found.book_files();
         let Found { models, strays, mut book, .. } = found;
         let links = std::mem::take(&mut book.links);
-        let found =
-            FoundInStore { models, strays, ledger: book.finish(), links, ..FoundInStore::default() };
+        let found = FoundInStore { models, strays, ledger: book.finish(), links, ..FoundInStore::default() };
         Ok(Scan::new(spec.clone(), filesystem, root, found))
     }
 }

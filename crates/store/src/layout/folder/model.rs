@@ -139,9 +139,12 @@ impl Walk<'_> {
         }
         found.book.add(&entry.stat, entry.stat.allocated, Users::one(model.owner));
         let target = dir.read_link(&entry.raw_name);
+        let dirs = found.linked_dirs.len();
         let linked = self.linked(&target, &place, model, found);
-        // A link to a file of the store is one of its users; any other is followed when somebody asks what may go.
-        if linked.is_err() {
+        // A link to a file or a directory of the store is one of its users; any other is followed when somebody asks what
+        // may go.
+        let is_user = linked.is_ok() || found.linked_dirs.len() > dirs;
+        if !is_user {
             let base = place.rsplit_once('/').map_or("", |(parent, _)| parent);
             model.links.push(LooseLink::new(base, dir.read_link_raw(&entry.raw_name)));
         }
@@ -294,7 +297,9 @@ impl Walk<'_> {
 fn not_read(path: &str, kind: EntryKind) -> Problem {
     let message = match kind {
         EntryKind::Dir => "this directory cannot be read, or lies too deep; what lies in it is not known",
-        _ => "the system does not say what this is, or its name is not UTF-8; check its name and its permissions",
+        _ => {
+            "the system does not say what this is, or its name is not UTF-8; check its name and its permissions"
+        }
     };
     Problem::new(ProblemKind::Unreadable, Some(&path.escape_debug().to_string()), message)
 }

@@ -167,7 +167,9 @@ impl Walk<'_> {
                     found.problems.push(Problem::new(
                         ProblemKind::Unreadable,
                         Some(&path),
-                        format!("it is nested deeper than {DEEPEST} directories; what lies in it was not counted"),
+                        format!(
+                            "it is nested deeper than {DEEPEST} directories; what lies in it was not counted"
+                        ),
                     ));
                 }
                 _ => {

@@ -8,6 +8,7 @@ use std::collections::HashMap;
 use std::ffi::{OsStr, OsString};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Component, Path, PathBuf};
+use std::rc::Rc;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -120,13 +121,13 @@ struct Job {
 
 impl Job {
     fn run(self, roots: &HashMap<FileId, Vec<usize>>, progress: &Progress) {
-        let mut walker = Walker { roots, known: HashMap::new() };
+        let mut walker = Walker { roots, known: HashMap::new(), places: HashMap::new() };
         for link in &self.links.links[self.from..] {
             let dir = crate::scan::join(&self.links.root, &link.dir);
             let way = link
                 .target
                 .as_deref()
-                .map(|target| Way { from: walker.places(&dir), passed: walker.follow(dir, target) });
+                .map(|target| Way { from: walker.places(&dir).to_vec(), passed: walker.follow(dir, target) });
             self.found.lock().unwrap_or_else(PoisonError::into_inner).push(way);
             progress.step(1);
         }
@@ -139,13 +140,15 @@ enum Step {
     Dir(FileId),
     Link(FileId, PathBuf),
     Other(FileId),
-    /// Nothing, or nothing that this user may see.
+    /// Nothing, or nothing that this user may see: then none of this user's programs can follow the link either.
     Nothing,
 }
 
 struct Walker<'a> {
     roots: &'a HashMap<FileId, Vec<usize>>,
     known: HashMap<PathBuf, Step>,
+    /// Of directories.
+    places: HashMap<PathBuf, Rc<[(usize, String)]>>,
 }
 
 impl Walker<'_> {
@@ -173,22 +176,26 @@ impl Walker<'_> {
         step
     }
 
-    /// Where `path`, in which there is no link, lies in the stores.
-    fn places(&mut self, path: &Path) -> Vec<(usize, String)> {
-        let mut places = Vec::new();
-        for above in path.ancestors() {
-            if let Step::Dir(id) = self.step(above)
-                && let Some(stores) = self.roots.get(&id)
-                && let Ok(below) = path.strip_prefix(above)
-            {
-                places.extend(stores.iter().map(|&store| (store, below.to_string_lossy().into_owned())));
-            }
+    /// Where the directory `dir`, on the way to which there is no link, lies in the stores.
+    fn places(&mut self, dir: &Path) -> Rc<[(usize, String)]> {
+        if let Some(places) = self.places.get(dir) {
+            return Rc::clone(places);
         }
+        let mut places = match (dir.parent(), dir.file_name()) {
+            (Some(parent), Some(name)) => below(&self.places(parent), Path::new(name)),
+            _ => Vec::new(),
+        };
+        if let Step::Dir(id) = self.step(dir) {
+            places.extend(self.roots.get(&id).into_iter().flatten().map(|&store| (store, String::new())));
+        }
+        let places: Rc<[(usize, String)]> = places.into();
+        self.places.insert(dir.to_owned(), Rc::clone(&places));
         places
     }
 
-    fn waypoint(&mut self, path: &Path, id: Option<FileId>) -> Waypoint {
-        Waypoint { id, places: self.places(path) }
+    /// What lies at `path` below the directory `dir`.
+    fn waypoint(&mut self, dir: &Path, path: &Path, id: Option<FileId>) -> Waypoint {
+        Waypoint { id, places: below(&self.places(dir), path) }
     }
 
     /// Every link on the way of a link in `dir`, in which there is none, and its end.
@@ -218,7 +225,7 @@ impl Walker<'_> {
             match self.step(&path) {
                 Step::Dir(_) => here = path,
                 Step::Link(id, target) => {
-                    passed.push(self.waypoint(&path, Some(id)));
+                    passed.push(self.waypoint(&here, Path::new(&part), Some(id)));
                     hops += 1;
                     if hops > HOPS {
                         return passed;
@@ -226,13 +233,14 @@ impl Walker<'_> {
                     push(&mut here, &mut parts, &target);
                 }
                 Step::Other(id) => {
-                    passed.push(self.waypoint(&path, Some(id)));
+                    passed.push(self.waypoint(&here, Path::new(&part), Some(id)));
                     return passed;
                 }
                 Step::Nothing => {
                     // By its text: it may be there tomorrow.
-                    let rest: PathBuf = parts.iter().rev().filter(|part| *part != "..").collect();
-                    passed.push(self.waypoint(&path.join(rest), None));
+                    let rest = parts.iter().rev().filter(|part| *part != "..");
+                    let rest: PathBuf = std::iter::once(&part).chain(rest).collect();
+                    passed.push(self.waypoint(&here, &rest, None));
                     return passed;
                 }
             }
@@ -241,9 +249,16 @@ impl Walker<'_> {
             Step::Dir(id) => Some(id),
             _ => None,
         };
-        passed.push(self.waypoint(&here, id));
+        passed.push(Waypoint { id, places: self.places(&here).to_vec() });
         passed
     }
+}
+
+/// Places of what lies at `path` below a directory.
+fn below(dir: &[(usize, String)], path: &Path) -> Vec<(usize, String)> {
+    let path = path.to_string_lossy();
+    let join = |dir: &str| if dir.is_empty() { path.to_string() } else { format!("{dir}/{path}") };
+    dir.iter().map(|(store, dir)| (*store, join(dir))).collect()
 }
 
 #[cfg(test)]

@@ -17,6 +17,7 @@ mod fusion;
 mod hashes;
 mod index;
 mod load;
+mod lost;
 mod merge;
 mod names;
 mod observe;

@@ -7,7 +7,7 @@ use std::thread::ScopedJoinHandle;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use mlxman_store::{EntryKind, Late, ProblemKind, Scan, ScanError, StoreKind, StoreSpec};
+use mlxman_store::{Late, ProblemKind, Scan, ScanError, StoreSpec};
 use rayon::prelude::*;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -16,8 +16,9 @@ use serde_json::Value;
 use super::across::{Across, Beside, adapters_beside, look_again, one_short_name_each, sources_by_commit};
 use super::hashes::{Hashes, Job, hash};
 use super::index::{Entry, StoreProblem, StoreRecord};
+use super::lost::{is_gone, lost_of, walk_again};
 use super::observe::{
-    Fresh, Known, Looking, Observed, State, Work, assemble, is_replaced, look, replaced, scan_all,
+    Fresh, Looking, Observed, State, Work, assemble, is_replaced, look, replaced, scan_all,
 };
 use super::shelf::{Keeps, dir_in};
 use super::{
@@ -611,51 +612,6 @@ pub(super) struct Settled<'a> {
     pub(super) spec: &'a StoreSpec,
     pub(super) scan: Result<&'a Scan, &'a ScanError>,
     pub(super) models: Vec<SurveyedModel>,
-}
-
-/// What the registry knows of a store and its walk did not see.
-fn lost_of<'a>(scan: &'a Scan, known: &'a Known) -> impl Iterator<Item = &'a Arc<Entry>> {
-    let seen = |key: &String| scan.models.binary_search_by(|model| model.key.cmp(key)).is_ok();
-    known
-        .get(&scan.spec.id())
-        .into_iter()
-        .flatten()
-        .filter(move |(key, _)| !seen(key))
-        .map(|(_, entry)| entry)
-}
-
-/// The registry is read while the stores are walked: a model that another process fetched and wrote down meanwhile is
-/// known and was not seen. A store in which something lies where a model is missed is walked once more, so that its walk
-/// is younger than what it is compared with.
-fn walk_again(scans: &mut [Result<Scan, ScanError>], known: &Known, limit: Duration) {
-    let due: Vec<usize> = (0..scans.len())
-        .filter(|&index| {
-            scans[index].as_ref().is_ok_and(|scan| {
-                lost_of(scan, known).any(|entry| entry.summary.present && !scan.has_lost(&entry.summary.key))
-            })
-        })
-        .collect();
-    let specs: Vec<StoreSpec> =
-        due.iter().filter_map(|&index| Some(scans[index].as_ref().ok()?.spec.clone())).collect();
-    for (index, scan) in due.into_iter().zip(scan_all(&specs, &[], limit)) {
-        scans[index] = scan;
-    }
-}
-
-/// Whether a model that a walk did not see is known to be gone. What cannot be asked is left as it was.
-fn is_gone(scan: &Scan, key: &str) -> bool {
-    if scan.has_lost(key) {
-        return true;
-    }
-    // In a folder a directory may be there and be no model any more; what a hub cache has in a snapshot's place is one.
-    let above =
-        |path: &str| key.strip_prefix(path).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
-    let unread = scan.strays.iter().any(|stray| {
-        stray.problem.kind == ProblemKind::Unreadable && stray.problem.path.as_deref().is_some_and(above)
-    });
-    let is_hub = scan.spec.kind() == StoreKind::Hub;
-    let is_other = |kind: EntryKind| !(is_hub && kind == EntryKind::Dir);
-    !unread && scan.root().stat_below(key).is_ok_and(|stat| is_other(stat.kind))
 }
 
 /// Notes adapters that lie beside a model: it may have been fused from one of them.

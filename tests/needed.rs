@@ -117,8 +117,8 @@ fn an_orphan_that_another_store_links_to() {
     world.linking(&blob);
     let plan = world.lab.preview(&[]);
     assert_eq!(rule_of(&plan, &inside(&world, &blob)), "linked_from", "{plan:#}");
-    assert_eq!(candidates(&plan).len(), plan["candidates"].as_array().expect("rows").len());
-    assert!(!candidates(&plan).is_empty(), "its other blobs are orphans all the same");
+    let other = world.left.repo().orphan(&[7; 9000]).canonicalize().expect("it is there");
+    assert!(candidates(&world.lab.preview(&[])).contains(&inside(&world, &other)), "others are free to go");
     // Through a link in the cache that is no repo's, and through two.
     for hops in 1..3 {
         let (world, blob) = World::with_orphans();

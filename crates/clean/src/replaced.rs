@@ -88,16 +88,12 @@ pub(crate) fn superseded(
         let reason = "the snapshot that a ref names is not whole; this one may be the only one that loads";
         return Some((Keep::NewerIncomplete, reason.to_owned()));
     }
-    let missing = |(other, known): &&&(&FoundModel, &SurveyedModel)| -> Option<String> {
-        match repo.kind {
-            RepoKind::Model => lacks(found, mine, other, &known.summary),
-            // What a data set, a space or a kernel is for is in its files.
-            _ => {
-                found.files.iter().find(|file| other.file(&file.path).is_none()).map(|file| file.path.clone())
-            }
-        }
+    let missing = |(other, known): &(&FoundModel, &SurveyedModel)| match repo.kind {
+        RepoKind::Model => lacks(found, mine, other, &known.summary),
+        // What a data set, a space or a kernel is for is in its files.
+        _ => found.files.iter().find(|file| other.file(&file.path).is_none()).map(|file| file.path.clone()),
     };
-    let lacking: Vec<Option<String>> = whole.iter().map(|one| missing(&one)).collect();
+    let lacking: Vec<Option<String>> = whole.iter().map(|one| missing(one)).collect();
     if let Some(Some(path)) = lacking.first().filter(|_| lacking.iter().all(Option::is_some)) {
         let path = path.escape_debug();
         let reason = format!("the snapshot that a ref names has nothing that stands for its `{path}`");

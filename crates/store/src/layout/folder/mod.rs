@@ -74,7 +74,14 @@ struct Found {
     strays: Vec<Stray>,
     book: LedgerBuilder,
     /// Directories of the store that links in a model lead to, with the model that uses them.
-    linked_dirs: Vec<(String, OwnerId)>,
+    linked_dirs: Vec<LinkedDir>,
+}
+
+/// A directory of the store that a link in a model leads to.
+struct LinkedDir {
+    dir: String,
+    user: OwnerId,
+    link: LooseLink,
 }
 
 impl Found {
@@ -82,7 +89,8 @@ impl Found {
         let shift = self.book.merge(other.book);
         other.models.iter_mut().for_each(|model| model.owner += shift);
         other.strays.iter_mut().for_each(|stray| stray.owner = stray.owner.map(|owner| owner + shift));
-        self.linked_dirs.extend(other.linked_dirs.into_iter().map(|(dir, owner)| (dir, owner + shift)));
+        other.linked_dirs.iter_mut().for_each(|one| one.user += shift);
+        self.linked_dirs.append(&mut other.linked_dirs);
         self.models.append(&mut other.models);
         self.strays.append(&mut other.strays);
     }
@@ -90,15 +98,23 @@ impl Found {
     /// Notes with each model the files that it uses through a link to their directory.
     fn note_linked_dirs(&mut self) {
         let mut uses: HashMap<OwnerId, Vec<String>> = HashMap::new();
-        for (dir, user) in std::mem::take(&mut self.linked_dirs) {
-            let below = self.models.iter().flat_map(|model| &model.files).filter(|file| {
-                file.link.is_none()
-                    && file.real.strip_prefix(dir.as_str()).is_some_and(|rest| rest.starts_with('/'))
-            });
-            uses.entry(user).or_default().extend(below.map(|file| file.real.clone()));
+        let mut links: HashMap<OwnerId, Vec<LooseLink>> = HashMap::new();
+        for LinkedDir { dir, user, link } in std::mem::take(&mut self.linked_dirs) {
+            let is_in =
+                |path: &str| path.strip_prefix(dir.as_str()).is_some_and(|rest| rest.starts_with('/'));
+            let all = self.models.iter().flat_map(|model| model.files.iter().map(move |file| (model, file)));
+            let (linked, own): (Vec<_>, Vec<_>) = all
+                .filter(|(model, file)| is_in(&model.place_of(file)))
+                .partition(|(_, file)| file.link.is_some());
+            uses.entry(user).or_default().extend(own.into_iter().map(|(_, file)| file.real.clone()));
+            // Links in it are no bytes that somebody could be named as a user of.
+            if !linked.is_empty() {
+                links.entry(user).or_default().push(link);
+            }
         }
         for model in &mut self.models {
             model.uses = uses.remove(&model.owner).unwrap_or_default();
+            model.links.extend(links.remove(&model.owner).unwrap_or_default());
         }
     }
 

@@ -1,7 +1,7 @@
 //! One model of a folder: its files, the links among them, and what `hf download --local-dir` keeps beside them.
 
 use super::super::is_desktop_noise;
-use super::{Found, NOT_MODELS, Walk};
+use super::{Found, LinkedDir, NOT_MODELS, Walk};
 use crate::access::{DirHandle, Entry, EntryKind, Stat};
 use crate::held::{self, Held};
 use crate::ledger::Users;
@@ -9,6 +9,16 @@ use crate::links::LooseLink;
 use crate::problem::{Problem, ProblemKind};
 use crate::safe::resolve;
 use crate::scan::{FileEntry, FoundModel, Link, Stray, StrayItem};
+
+/// What a link in a model leads to.
+enum Linked {
+    /// A file of the store.
+    File(String, Stat),
+    /// A directory of the store.
+    Dir(String),
+    /// Something else, or nothing.
+    Not(ProblemKind, String),
+}
 
 impl Walk<'_> {
     pub(super) fn single_file(&self, dir: &DirHandle, entry: &Entry, name: &str, found: &mut Found) {
@@ -139,15 +149,24 @@ impl Walk<'_> {
         }
         found.book.add(&entry.stat, entry.stat.allocated, Users::one(model.owner));
         let target = dir.read_link(&entry.raw_name);
-        let dirs = found.linked_dirs.len();
-        let linked = self.linked(&target, &place, model, found);
         // A link to a file or a directory of the store is one of its users; any other is followed when somebody asks what
         // may go.
-        let is_user = linked.is_ok() || found.linked_dirs.len() > dirs;
-        if !is_user {
+        let loose = || {
             let base = place.rsplit_once('/').map_or("", |(parent, _)| parent);
-            model.links.push(LooseLink::new(base, dir.read_link_raw(&entry.raw_name)));
-        }
+            LooseLink::new(base, dir.read_link_raw(&entry.raw_name))
+        };
+        let linked = match self.linked(&target, &place) {
+            Linked::File(real, stat) => Ok((real, stat)),
+            Linked::Dir(inside) => {
+                found.linked_dirs.push(LinkedDir { dir: inside, user: model.owner, link: loose() });
+                let message = "it links to something that is no regular file; only one hop is followed";
+                Err((ProblemKind::LinkNotFollowed, message.to_owned()))
+            }
+            Linked::Not(kind, message) => {
+                model.links.push(loose());
+                Err((kind, message))
+            }
+        };
         match linked {
             Ok((real, stat)) => {
                 let link = target.ok().map(|target| Link { target, stat: entry.stat });
@@ -161,37 +180,30 @@ impl Walk<'_> {
         }
     }
 
-    /// The file that a link at `place` leads to, one hop, inside the store.
-    fn linked(
-        &self,
-        target: &std::io::Result<String>,
-        place: &str,
-        model: &mut FoundModel,
-        found: &mut Found,
-    ) -> Result<(String, Stat), (ProblemKind, String)> {
+    /// What a link at `place` leads to, one hop, inside the store.
+    fn linked(&self, target: &std::io::Result<String>, place: &str) -> Linked {
         let target = match target {
             Ok(target) => target,
             Err(error) => {
-                return Err((ProblemKind::Unreadable, format!("this link cannot be read: {error}")));
+                return Linked::Not(ProblemKind::Unreadable, format!("this link cannot be read: {error}"));
             }
         };
         let base = place.rsplit_once('/').map_or("", |(parent, _)| parent);
         let Some(real) = resolve(&self.root_path, base, target) else {
-            return Err((
-                ProblemKind::LinkOutsideStore,
-                format!("it links to `{}`, outside the store; it was not followed", target.escape_debug()),
-            ));
+            let message =
+                format!("it links to `{}`, outside the store; it was not followed", target.escape_debug());
+            return Linked::Not(ProblemKind::LinkOutsideStore, message);
         };
         match self.root.stat_below(&real) {
-            Ok(stat) if stat.kind == EntryKind::File => Ok((real, stat)),
-            Ok(stat) => {
-                if stat.kind == EntryKind::Dir {
-                    found.linked_dirs.push((real, model.owner));
-                }
+            Ok(stat) if stat.kind == EntryKind::File => Linked::File(real, stat),
+            Ok(stat) if stat.kind == EntryKind::Dir => Linked::Dir(real),
+            Ok(_) => {
                 let message = "it links to something that is no regular file; only one hop is followed";
-                Err((ProblemKind::LinkNotFollowed, message.to_owned()))
+                Linked::Not(ProblemKind::LinkNotFollowed, message.to_owned())
             }
-            Err(_) => Err((ProblemKind::DanglingLink, format!("it links to `{real}`, which is not there"))),
+            Err(_) => {
+                Linked::Not(ProblemKind::DanglingLink, format!("it links to `{real}`, which is not there"))
+            }
         }
     }
 

@@ -542,3 +542,25 @@ fn few_threads_are_no_reason_to_panic() {
         }
     }
 }
+
+#[test]
+fn a_directory_of_links_that_another_model_links_to() {
+    let (lab, folder) = Lab::with_folder();
+    folder.model("dev", &mlxman_testkit::diffusers(1, &["flux"]));
+    folder.model("schnell", &mlxman_testkit::diffusers(2, &["flux"]));
+    let (mine, theirs) = (folder.path("schnell/text_encoder"), folder.path("dev/text_encoder"));
+    fs_err::remove_dir_all(&mine).expect("it goes");
+    symlink("../dev/text_encoder", &mine).expect("a link");
+    assert!(
+        candidates(&lab.preview(&["--models", "dev"])).contains("dev"),
+        "their bytes stay, and are named nowhere"
+    );
+    // A link in it goes with its model, and no bytes stay in its place.
+    for entry in fs_err::read_dir(&theirs).expect("its files") {
+        let path = entry.expect("an entry").path();
+        let moved = folder.path("dev").join(format!("of-{}", path.file_name().expect("a name").display()));
+        fs_err::rename(&path, &moved).expect("it moves");
+        symlink(&moved, &path).expect("a link");
+    }
+    assert_eq!(rule_of(&lab.preview(&["--models", "dev"]), "dev"), "linked_from");
+}

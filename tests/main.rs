@@ -5,6 +5,7 @@ mod damage;
 mod find;
 mod guarding;
 mod lab;
+mod needed;
 mod nothing_lost;
 mod original_manifests;
 mod preview;

@@ -1,133 +1,172 @@
-//! What keeps a model whatever the user's filters say, as far as the disk itself tells: who else needs it now.
+//! What keeps a candidate whatever the user's filters say, as far as the disk itself tells: who else needs it now. Every
+//! candidate is asked about here, whether it is a model or not.
 
-use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::cell::RefCell;
+use std::collections::HashMap;
 
-use mlxman_manifest::HealthStatus;
 use mlxman_manifest::registry::{Survey, SurveyedModel};
-use mlxman_store::{FoundModel, OpenFiles, ProblemKind, Scan, watch};
+use mlxman_store::{
+    FileId, FoundModel, Held, OpenFiles, ProblemKind, Scan, ScanError, StoreKind, StoreSpec, Stray, StrayItem,
+};
 
 use crate::plan::{Keep, Rule};
+use crate::reach::{Area, Reach};
+use crate::replaced::superseded;
 
-/// A snapshot written this much later than any ref was asked for by its commit. What is written in one go, such as a
-/// copy of a store, does not count.
-const AFTER_REFS_NS: i64 = 10 * 60 * 1_000_000_000;
-
-/// What is asked once for all models.
+/// What is asked once for all candidates.
 pub(crate) struct Guards {
     open: OpenFiles,
-    /// Where links lead that leave their store.
-    linked: Vec<Link>,
+    reach: Reach,
+    /// Whether a repo's locks are held, by store and directory.
+    locks: RefCell<HashMap<(usize, String), Held>>,
 }
 
-/// A link that is not a snapshot's own link to its blob.
-#[derive(Clone)]
-struct Link {
-    store: String,
-    /// The model that has it.
-    key: Option<String>,
-    path: PathBuf,
+/// A store of the plan.
+#[derive(Clone, Copy)]
+pub(crate) struct Of<'a> {
+    /// Its place in the survey.
+    pub(crate) index: usize,
+    /// Its scan.
+    pub(crate) scan: &'a Scan,
 }
-
-/// How long a link's end is waited for.
-const PATIENCE: Duration = Duration::from_secs(3);
 
 impl Guards {
-    pub(crate) fn of(survey: &Survey) -> Self {
-        let mut linked = Vec::new();
-        for store in &survey.stores {
-            let Ok(scan) = &store.scan else { continue };
-            linked.extend(scan.outside().map(|(key, path)| Link {
-                store: store.spec.id(),
-                key: key.map(str::to_owned),
-                path: path.to_owned(),
-            }));
-        }
-        // A link may lead on through another link: its end is needed as well. A volume that does not answer is not
-        // waited for; then the text is all there is.
-        let paths: Vec<PathBuf> = linked.iter().map(|link| link.path.clone()).collect();
-        let ends = watch(vec![paths], PATIENCE, |paths: Vec<PathBuf>, _| {
-            paths.iter().map(|path| path.canonicalize().ok()).collect::<Vec<_>>()
-        });
-        if let Some(Ok(ends)) = ends.into_iter().next() {
-            let more: Vec<Link> = linked
-                .iter()
-                .zip(ends)
-                .filter_map(|(link, end)| Some(Link { path: end?, ..link.clone() }))
-                .collect();
-            linked.extend(more);
-        }
-        Guards { open: OpenFiles::now(), linked }
+    /// Asks for all stores of a survey; links in `others` count as well.
+    pub(crate) fn of(survey: &Survey, others: &[(StoreSpec, Result<Scan, ScanError>)]) -> Self {
+        let asked: Vec<Option<&Scan>> = survey.stores.iter().map(|store| store.scan.as_ref().ok()).collect();
+        let others = others.iter().filter_map(|(_, scan)| scan.as_ref().ok());
+        let linking: Vec<&Scan> = asked.iter().copied().flatten().chain(others).collect();
+        Guards { open: OpenFiles::now(), reach: Reach::of(&asked, &linking), locks: RefCell::default() }
     }
 
-    /// Why the model is kept, if it is.
-    pub(crate) fn keep(
+    /// Stores with links of which nobody can tell where they lead.
+    pub(crate) fn unanswered(&self) -> &[String] {
+        &self.reach.unanswered
+    }
+
+    /// Why a model is kept, if it is.
+    pub(crate) fn keep_model(
         &self,
-        found: &FoundModel,
+        of: Of<'_>,
+        (found, known): (&FoundModel, &SurveyedModel),
         models: &[(&FoundModel, &SurveyedModel)],
-        scan: &Scan,
         rule: Rule,
     ) -> Option<(Keep, String)> {
         if found.files.iter().any(|file| self.open.has(file.stat.dev, file.stat.ino)) {
             return Some((Keep::InUse, "a running program has one of its files open".to_owned()));
         }
-        if let Some(repo) = found.key.split('/').next().filter(|_| found.repo.is_some())
-            && scan.is_locked(repo)
-        {
-            return Some((Keep::InUse, "a download holds a lock of its repo".to_owned()));
+        let repo = found.key.split('/').next().filter(|_| found.repo.is_some());
+        if let Some(kept) = repo.and_then(|repo| self.locked(of, repo)) {
+            return Some(kept);
         }
-        let own = scan.spec.id();
-        let from_another = |link: &&Link| link.store != own || link.key.as_deref() != Some(&found.key);
-        if let Some(link) =
-            self.linked.iter().filter(from_another).find(|link| needs(&link.path, found, scan))
-        {
-            return Some((Keep::LinkedFrom, format!("a link in {} leads to it", link.store)));
+        let mut shared = found.files.iter().filter_map(|file| file.blob.as_ref()?.shared.as_deref());
+        if let Some(kept) = shared.find_map(|path| shared_lock(of.scan, path)) {
+            return Some(kept);
         }
-        if found.problems.iter().any(|problem| problem.kind == ProblemKind::Unreadable) {
-            return Some((
+        if let Some(kept) = self.linked(&area_of_model(of, found, repo), of.scan) {
+            return Some(kept);
+        }
+        let unread = |kind| {
+            matches!(kind, ProblemKind::Unreadable | ProblemKind::NameNotUtf8 | ProblemKind::UnsafeName)
+        };
+        if found.problems.iter().any(|problem| unread(problem.kind)) {
+            let reason = "not all of it can be read, so not all of it could go";
+            return Some((Keep::Unreadable, reason.to_owned()));
+        }
+        if rule == Rule::Detached { superseded(found, &known.summary, models) } else { None }
+    }
+
+    /// Why what is no model is kept, if it is.
+    pub(crate) fn keep_stray(&self, of: Of<'_>, stray: &Stray) -> Option<(Keep, String)> {
+        let items = || stray.items.iter().chain(&stray.payload);
+        // A lock file is asked whether it is held, not whether somebody has it open.
+        let is_open =
+            |item: &StrayItem| self.open.has(item.stat.dev, item.stat.ino) && !item.path.ends_with(".lock");
+        if items().any(is_open) {
+            return Some((Keep::InUse, "a running program has it open".to_owned()));
+        }
+        let path = stray.problem.path.as_deref().unwrap_or_default();
+        let repo = path.strip_prefix(".locks/").unwrap_or(path).split('/').next().unwrap_or_default();
+        if of.scan.spec.kind() == StoreKind::Hub {
+            let shared = items().map(|item| item.path.as_str()).filter(|path| path.starts_with("blobs/"));
+            let kept = if repo == "blobs" { None } else { self.locked(of, repo) };
+            if let Some(kept) =
+                kept.or_else(|| shared.into_iter().find_map(|path| shared_lock(of.scan, path)))
+            {
+                return Some(kept);
+            }
+        }
+        let whole = matches!(stray.problem.kind, ProblemKind::RepoWithoutSnapshot | ProblemKind::StaleLocks);
+        let area = Area {
+            store: of.index,
+            dir: whole.then_some(path),
+            files: items().map(|item| item.path.as_str()).collect(),
+            ids: items().map(|item| (item.stat.dev, item.stat.ino)).chain(id_at(of.scan, path)).collect(),
+            repo: None,
+        };
+        self.linked(&area, of.scan)
+    }
+
+    /// Whether a link leads to it, or none can tell.
+    fn linked(&self, area: &Area<'_>, scan: &Scan) -> Option<(Keep, String)> {
+        if let Some(store) = self.reach.leads_to(area, scan) {
+            return Some((Keep::LinkedFrom, format!("a link in {store} leads to it")));
+        }
+        let store = self.reach.unanswered.first()?;
+        let reason =
+            format!("a link in {store} could not be followed, so nobody can tell whether it leads here");
+        Some((Keep::Unreadable, reason))
+    }
+
+    /// Whether a download works on the repo at `dir`.
+    fn locked(&self, of: Of<'_>, dir: &str) -> Option<(Keep, String)> {
+        let mut locks = self.locks.borrow_mut();
+        match locks.entry((of.index, dir.to_owned())).or_insert_with(|| of.scan.lock_of_repo(dir)) {
+            Held::No => None,
+            Held::Yes => Some((Keep::InUse, "a download holds a lock of its repo".to_owned())),
+            Held::Unknown => Some((
                 Keep::Unreadable,
-                "not all of it can be read, so not all of it could go".to_owned(),
-            ));
+                "its repo's locks cannot be asked, so nobody can tell whether a download holds one"
+                    .to_owned(),
+            )),
         }
-        if rule == Rule::Detached { superseded(found, models) } else { None }
     }
 }
 
-/// Whether a link that leads to `path` needs the model.
-fn needs(path: &Path, found: &FoundModel, scan: &Scan) -> bool {
-    let dir = scan.dir_of(found);
-    if path.starts_with(&dir)
-        || (dir.starts_with(path) && path.starts_with(scan.spec.root()) && path != scan.spec.root())
-    {
-        return true;
+fn shared_lock(scan: &Scan, path: &str) -> Option<(Keep, String)> {
+    match scan.lock_beside(path) {
+        Held::No => None,
+        Held::Yes => Some((Keep::InUse, "a download holds the lock of its shared blob".to_owned())),
+        Held::Unknown => Some((
+            Keep::Unreadable,
+            "the lock of its shared blob cannot be asked, so nobody can tell whether a download holds it"
+                .to_owned(),
+        )),
     }
-    path.strip_prefix(scan.spec.root())
-        .ok()
-        .and_then(Path::to_str)
-        .is_some_and(|inside| found.files.iter().any(|file| file.real == inside))
 }
 
-/// Why a snapshot that no ref names is no leftover of the one that a ref names, if it is none.
-fn superseded(found: &FoundModel, models: &[(&FoundModel, &SurveyedModel)]) -> Option<(Keep, String)> {
-    let repo = found.repo.as_ref()?;
-    let named: Vec<_> = models
-        .iter()
-        .filter(|(other, _)| {
-            other.repo.as_ref().is_some_and(|other| {
-                other.kind == repo.kind && other.id == repo.id && other.detached() == Some(false)
-            })
-        })
-        .collect();
-    let loads = named.iter().any(|(_, known)| known.summary.health == HealthStatus::Complete);
-    if !named.is_empty() && !loads {
-        let reason = "the snapshot that a ref names is not whole; this one may be the only one that loads";
-        return Some((Keep::NewerIncomplete, reason.to_owned()));
+fn area_of_model<'a>(of: Of<'_>, found: &'a FoundModel, repo: Option<&'a str>) -> Area<'a> {
+    // A link that leads elsewhere in the store does not own what it leads to.
+    let own = || found.files.iter().filter(|file| file.link.is_none() || file.blob.is_some());
+    let links = found.files.iter().flat_map(|file| {
+        let blob = file.blob.as_ref().and_then(|blob| blob.link.as_deref());
+        file.link.iter().chain(blob).map(|link| link.stat)
+    });
+    let beside = found.records.iter().map(|item| item.stat);
+    let dirs = found.dirs.iter().chain(&found.listing).map(|(_, stat)| *stat);
+    let stats = own().map(|file| file.stat).chain(links).chain(beside).chain(dirs);
+    let root = found.key.is_empty().then(|| id_at(of.scan, "")).flatten();
+    Area {
+        store: of.index,
+        dir: Some(&found.key),
+        files: own().map(|file| file.real.as_str()).collect(),
+        ids: stats.map(|stat| (stat.dev, stat.ino)).chain(root).collect(),
+        repo,
     }
-    let (_, written) = found.dirs.first()?;
-    let refs = repo.refs_changed_ns?;
-    (written.mtime_ns > refs.saturating_add(AFTER_REFS_NS)).then(|| {
-        let reason = "it was fetched after the repo's refs were last written: \
-                      somebody asked for this revision by its commit";
-        (Keep::AskedForByCommit, reason.to_owned())
-    })
+}
+
+/// Device and inode of what lies at a path, of the root where it is empty.
+pub(crate) fn id_at(scan: &Scan, path: &str) -> Option<FileId> {
+    let stat = if path.is_empty() { scan.root().stat() } else { scan.root().stat_below(path) };
+    stat.ok().map(|stat| (stat.dev, stat.ino))
 }

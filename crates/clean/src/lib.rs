@@ -9,7 +9,9 @@ mod guards;
 mod items;
 mod plan;
 mod preview;
+mod reach;
+mod replaced;
 
 pub use facts::facts_of;
 pub use plan::{Candidate, Item, ItemKind, Keep, Kept, Plan, PlanStore, Rule, SharedItem, plan_schema};
-pub use preview::{Asked, preview};
+pub use preview::{Asked, PinnedElsewhere, preview};

@@ -189,9 +189,9 @@ pub struct SharedItem {
 pub enum Keep {
     /// The user pinned it.
     Pinned,
-    /// The user pinned the same model in a store that is not there now.
+    /// The user pinned the same model under another name: in a store that is not there now, or is mounted twice.
     PinnedElsewhere,
-    /// A download is writing to its repo.
+    /// A download is writing to its repo, or a program has it open.
     InUse,
     /// The snapshot that a ref names is not whole: this one may be the only one of the repo that loads.
     NewerIncomplete,
@@ -199,7 +199,9 @@ pub enum Keep {
     AskedForByCommit,
     /// A link of another model or store leads to it.
     LinkedFrom,
-    /// Not all of it can be read.
+    /// The snapshot that a ref names has not all that this one has: other weights, or no tokenizer.
+    NotReplaced,
+    /// Not all of it can be read, or somebody who may need it could not be asked.
     Unreadable,
     /// It is the only snapshot of its repo: somebody asked for that revision by name.
     OnlySnapshot,

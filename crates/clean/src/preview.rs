@@ -1,15 +1,19 @@
 //! Building a plan from a survey. Nothing is touched.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use chrono::{DateTime, Utc};
-use mlxman_manifest::registry::{Row, StoreSurvey, Survey, SurveyedModel, store_record, unusable};
+use mlxman_manifest::registry::{
+    Row, StoreProblem, StoreSurvey, Survey, SurveyedModel, store_problem, store_record, unusable,
+};
 use mlxman_manifest::{Manifest, Summary};
-use mlxman_store::{FoundModel, OwnerId, ProblemKind, Scan, Stat, StoreKind, Stray};
+use mlxman_store::{
+    FileId, FoundModel, OwnerId, ProblemKind, Scan, ScanError, Severity, Stat, StoreKind, StoreSpec, Stray,
+};
 
 use crate::facts::facts_of;
 use crate::filter::{Facts, FilterSet, near_misses};
-use crate::guards::Guards;
+use crate::guards::{Guards, Of, id_at};
 use crate::items::{Going, Items, items_of};
 use crate::plan::{Candidate, Keep, Kept, PLAN_VERSION, Plan, PlanStore, Rule};
 
@@ -22,10 +26,21 @@ pub struct Asked<'a> {
     pub filters: &'a FilterSet,
     /// Records of models that are no longer there.
     pub gone: &'a [Row],
-    /// Pinned models of stores that are not there now: mounted elsewhere, the same models are kept too.
-    pub pinned_elsewhere: &'a [Row],
+    /// Pinned models that were not seen: mounted elsewhere, the same models are kept too.
+    pub pinned_elsewhere: &'a [PinnedElsewhere],
+    /// Further stores that are known: what their links lead to is needed.
+    pub others: &'a [(StoreSpec, Result<Scan, ScanError>)],
     /// The time now.
     pub now: DateTime<Utc>,
+}
+
+/// A pinned model that the survey did not see in its place.
+#[derive(Debug, Clone)]
+pub struct PinnedElsewhere {
+    /// What the registry has of it.
+    pub row: Row,
+    /// Device and inode of what is in its place, where anything is.
+    pub place: Option<FileId>,
 }
 
 /// Builds the plan. With filters: the models that match. Without: what is safe to go, never everything — detached
@@ -51,10 +66,23 @@ pub fn preview(survey: &Survey, asked: Asked<'_>) -> Plan {
             .chain(survey.problems.iter().cloned())
             .collect(),
     };
-    let guards = Guards::of(survey);
-    for store in &survey.stores {
+    let guards = Guards::of(survey, asked.others);
+    plan.problems.extend(guards.unanswered().iter().filter_map(|store| {
+        let message = format!(
+            "a link in {store} could not be followed: it cannot be read, or leads to a volume that does not answer; \
+             nobody can tell what it needs, so nothing is in the plan"
+        );
+        Some(store_problem(&store.parse().ok()?, ProblemKind::Unreadable, &message))
+    }));
+    for (spec, scan) in asked.others {
+        if let Err(error) = scan {
+            plan.problems.push(not_asked(spec, error));
+        }
+    }
+    let pins = Pins::of(survey, asked.pinned_elsewhere);
+    for (index, store) in survey.stores.iter().enumerate() {
         match &store.scan {
-            Ok(scan) => of_store(&mut plan, store, scan, asked, &guards),
+            Ok(scan) => of_store(&mut plan, store, Of { index, scan }, asked, (&guards, &pins)),
             Err(_) => plan.problems.extend(store_record(store, asked.now).problems),
         }
     }
@@ -95,7 +123,14 @@ enum Chosen<'a> {
     Stray { stray: &'a Stray, rule: Rule },
 }
 
-fn of_store(plan: &mut Plan, store: &StoreSurvey, scan: &Scan, asked: Asked<'_>, guards: &Guards) {
+fn of_store(
+    plan: &mut Plan,
+    store: &StoreSurvey,
+    of: Of<'_>,
+    asked: Asked<'_>,
+    (guards, pins): (&Guards, &Pins<'_>),
+) {
+    let scan = of.scan;
     let models: Vec<(&FoundModel, &SurveyedModel)> = scan.models.iter().zip(&store.models).collect();
     let mut chosen: Vec<Chosen<'_>> = Vec::new();
     for (found, known) in &models {
@@ -107,8 +142,8 @@ fn of_store(plan: &mut Plan, store: &StoreSurvey, scan: &Scan, asked: Asked<'_>,
             None
         };
         let Some((rule, reason)) = why else { continue };
-        let kept = keep(found, known, scan, rule, asked.pinned_elsewhere);
-        match kept.or_else(|| guards.keep(found, &models, scan, rule)) {
+        let kept = keep(found, known, scan, rule, pins);
+        match kept.or_else(|| guards.keep_model(of, (found, known), &models, rule)) {
             Some((rule, reason)) => plan.kept.push(Kept {
                 model: known.summary.model.clone(),
                 store: store.spec.id(),
@@ -119,6 +154,7 @@ fn of_store(plan: &mut Plan, store: &StoreSurvey, scan: &Scan, asked: Asked<'_>,
         }
     }
     if asked.filters.is_empty() {
+        let keep_stray = |stray: &Stray| in_pinned(stray, &models).or_else(|| guards.keep_stray(of, stray));
         for stray in &scan.strays {
             let rule = match stray.problem.kind {
                 ProblemKind::PartialDead => Rule::DeadPartial,
@@ -137,8 +173,25 @@ fn of_store(plan: &mut Plan, store: &StoreSurvey, scan: &Scan, asked: Asked<'_>,
                 _ => continue,
             };
             // Without an owner it is not free to go: somebody holds it, or nobody can tell who does.
-            if stray.owner.is_some() {
-                chosen.push(Chosen::Stray { stray, rule });
+            if stray.owner.is_none() {
+                continue;
+            }
+            // A repo goes as a whole, or what is kept of it needs its directory.
+            let in_repo = |other: &&Stray| {
+                rule == Rule::BrokenRepo
+                    && other.owner.is_some()
+                    && other.repo_id == stray.repo_id
+                    && is_in(other.problem.path.as_deref(), stray.problem.path.as_deref())
+            };
+            let kept = keep_stray(stray).or_else(|| scan.strays.iter().filter(in_repo).find_map(keep_stray));
+            match kept {
+                Some((rule, reason)) => plan.kept.push(Kept {
+                    model: stray.problem.path.clone().unwrap_or_default(),
+                    store: store.spec.id(),
+                    rule,
+                    reason,
+                }),
+                None => chosen.push(Chosen::Stray { stray, rule }),
             }
         }
     }
@@ -211,13 +264,75 @@ fn safe_to_go(found: &FoundModel, scan: &Scan) -> Option<(Rule, String)> {
     })
 }
 
+/// What is pinned under another name than the one that a store is read by.
+struct Pins<'a> {
+    elsewhere: &'a [PinnedElsewhere],
+    /// By device and inode of its place: where a pinned model lies.
+    places: HashMap<FileId, &'a str>,
+}
+
+impl<'a> Pins<'a> {
+    fn of(survey: &'a Survey, elsewhere: &'a [PinnedElsewhere]) -> Self {
+        let seen = survey.stores.iter().filter_map(|store| Some((store, store.scan.as_ref().ok()?)));
+        let seen = seen.flat_map(|(store, scan)| {
+            let models = scan.models.iter().zip(&store.models).filter(|(_, known)| known.summary.pinned);
+            models.filter_map(|(found, known)| Some((id_at(scan, &found.key)?, known.summary.store.as_str())))
+        });
+        let unseen =
+            elsewhere.iter().filter_map(|other| Some((other.place?, other.row.summary.store.as_str())));
+        Pins { elsewhere, places: seen.chain(unseen).collect() }
+    }
+
+    /// Why a pin that another name bears holds for this one, if one does.
+    fn holds(&self, found: &FoundModel, known: &SurveyedModel, scan: &Scan) -> Option<String> {
+        let mine = id_at(scan, &found.key);
+        if let Some(store) = mine.and_then(|id| self.places.get(&id)) {
+            return Some(format!(
+                "it is pinned in {store}, which is another name of the same place; `mlxman unpin` lets it go"
+            ));
+        }
+        let away = self.elsewhere.iter().filter(|other| other.place.is_none());
+        let other = away.map(|other| &other.row.summary).find(|other| is_same(other, known, scan))?;
+        let store = &other.store;
+        Some(format!("it is pinned in {store}, where it is not now; `mlxman unpin` lets it go"))
+    }
+}
+
+/// Whether the first path lies in the directory at the second.
+fn is_in(path: Option<&str>, dir: Option<&str>) -> bool {
+    let (Some(path), Some(dir)) = (path, dir) else { return false };
+    path.strip_prefix(dir).is_some_and(|rest| rest.starts_with('/'))
+}
+
+/// Whether it lies in the directory of a pinned model: that holds for all that is in it.
+fn in_pinned(stray: &Stray, models: &[(&FoundModel, &SurveyedModel)]) -> Option<(Keep, String)> {
+    let path = stray.problem.path.as_deref()?;
+    let inside = |found: &FoundModel| found.key.is_empty() || is_in(Some(path), Some(&found.key));
+    let (_, known) = models.iter().find(|(found, known)| known.summary.pinned && inside(found))?;
+    let reason = format!("it lies in {}, which is pinned; `mlxman unpin` lets it go", known.summary.model);
+    Some((Keep::Pinned, reason))
+}
+
+/// A store that is known and could not be asked what its links need.
+fn not_asked(spec: &StoreSpec, error: &ScanError) -> StoreProblem {
+    let kind = error.problem().kind;
+    let message =
+        format!("nobody can tell what links in it need here: {error}; look at it before you remove anything");
+    let mut problem = store_problem(spec, kind, &message);
+    // A volume that is away for good must not make every plan a bad one.
+    if kind == ProblemKind::StoreUnavailable {
+        problem.problem.severity = Severity::Info;
+    }
+    problem
+}
+
 /// Why a model is kept although it was chosen.
 fn keep(
     found: &FoundModel,
     known: &SurveyedModel,
     scan: &Scan,
     rule: Rule,
-    pinned_elsewhere: &[Row],
+    pins: &Pins<'_>,
 ) -> Option<(Keep, String)> {
     if known.summary.pinned {
         return Some((Keep::Pinned, PINNED.to_owned()));
@@ -225,11 +340,7 @@ fn keep(
     if let Some(why) = &known.invalid {
         return Some((Keep::ManifestInvalid, format!("what you said of it is not known: {why}")));
     }
-    if let Some(other) = pinned_elsewhere.iter().find(|row| is_same(&row.summary, known, scan)) {
-        let reason = format!(
-            "it is pinned in {}, which is not there now; `mlxman unpin` lets it go",
-            other.summary.store
-        );
+    if let Some(reason) = pins.holds(found, known, scan) {
         return Some((Keep::PinnedElsewhere, reason));
     }
     let live = scan.strays.iter().find(|stray| {
@@ -256,8 +367,8 @@ fn keep(
     })
 }
 
-/// Whether a model of another store is the same one: the same revision of the same repo; without those, one of the same
-/// size in the same place.
+/// Whether a model of another store is the same one: the same revision of the same repo; without those, one in the
+/// same place.
 fn is_same(other: &Summary, known: &SurveyedModel, scan: &Scan) -> bool {
     let mine = &known.summary;
     let same_kind = other.store.split('=').next() == Some(scan.spec.kind().word());
@@ -267,7 +378,8 @@ fn is_same(other: &Summary, known: &SurveyedModel, scan: &Scan) -> bool {
             let hubs = same_kind && scan.spec.kind() == StoreKind::Hub;
             repo == my_repo && revision == my_revision && (!hubs || other.key == mine.key)
         }
-        _ => same_kind && other.key == mine.key && other.size_bytes == mine.size_bytes,
+        // Its size may have changed since.
+        _ => same_kind && other.key == mine.key,
     }
 }
 

@@ -6,8 +6,8 @@ use std::time::Duration;
 use anyhow::Result;
 use chrono::{DateTime, Utc};
 use mlxman_manifest::catalog::Catalog;
-use mlxman_manifest::registry::{Contents, Registry, RegistryError, SyncOptions};
-use mlxman_store::{Resolved, StoreKind, StoreSpec, resolve};
+use mlxman_manifest::registry::{Contents, Registry, RegistryError, SyncOptions, scan_all};
+use mlxman_store::{FileId, Resolved, Scan, ScanError, StoreKind, StoreSpec, resolve};
 
 use crate::args::Global;
 use crate::config::Config;
@@ -32,6 +32,10 @@ struct Stores {
     specs: Vec<StoreSpec>,
     /// Those of them that did not answer.
     silent: Vec<StoreSpec>,
+    /// Device and inode of their roots, where they are there.
+    ids: Vec<(StoreKind, FileId)>,
+    /// Further names of one of them: its volume is mounted at two places.
+    twice: Vec<StoreSpec>,
 }
 
 /// What every command needs.
@@ -46,6 +50,8 @@ pub(crate) struct Context {
     pub(crate) store_given: bool,
     /// As they were named: where their volumes are, and whether those answer, is asked when it is needed.
     named: Vec<(StoreSpec, NamedBy)>,
+    /// Those that the configuration and the environment name, where `--store` names others.
+    left_out: Vec<(StoreSpec, NamedBy)>,
     stores: OnceCell<Stores>,
     /// Where things are.
     pub(crate) places: Places,
@@ -76,20 +82,21 @@ impl Context {
             }
         }
         let mut named: Vec<(StoreSpec, NamedBy)> = Vec::new();
+        let mut left_out = Vec::new();
         let stores = OnceCell::new();
-        if given.is_empty() {
-            for store in &config.stores {
-                let path = std::path::absolute(places.expand(&store.path))?;
-                named.push((StoreSpec::verbatim(store.kind, path), NamedBy::User));
-            }
-            let (hub, variable) = places.hub_cache();
-            let by = variable.map_or(NamedBy::Default, NamedBy::Variable);
-            named.push((StoreSpec::verbatim(StoreKind::Hub, std::path::absolute(hub)?), by));
-            if let Some(models) = places.models_dir() {
-                let spec = StoreSpec::verbatim(StoreKind::Folder, std::path::absolute(models)?);
-                named.push((spec, NamedBy::Variable("MLX_MODELS_DIR")));
-            }
-        } else {
+        for store in &config.stores {
+            let path = std::path::absolute(places.expand(&store.path))?;
+            named.push((StoreSpec::verbatim(store.kind, path), NamedBy::User));
+        }
+        let (hub, variable) = places.hub_cache();
+        let by = variable.map_or(NamedBy::Default, NamedBy::Variable);
+        named.push((StoreSpec::verbatim(StoreKind::Hub, std::path::absolute(hub)?), by));
+        if let Some(models) = places.models_dir() {
+            let spec = StoreSpec::verbatim(StoreKind::Folder, std::path::absolute(models)?);
+            named.push((spec, NamedBy::Variable("MLX_MODELS_DIR")));
+        }
+        if !given.is_empty() {
+            left_out = std::mem::take(&mut named);
             // The registry knows them by their canonical names.
             let found = resolve(given, store_limit);
             words.extend(found.iter().map(|store| store.spec.id()));
@@ -106,6 +113,7 @@ impl Context {
             store_given: !global.store.is_empty(),
             store_words: words,
             named,
+            left_out,
             stores,
             catalogs: config.catalogs.iter().map(|path| places.expand(path)).collect(),
             places,
@@ -173,6 +181,10 @@ impl Context {
                     && inner.root().starts_with(outer.root())
             })
         };
+        for spec in &stores.twice {
+            self.printer
+                .status(&format!("{spec} is another name of a store that is read already; it is read once"));
+        }
         let mut specs = Vec::new();
         for spec in &stores.specs {
             match within(spec) {
@@ -188,6 +200,47 @@ impl Context {
     /// The stores that did not answer when they were looked for: they are not asked again.
     pub(crate) fn silent_stores(&self) -> &[StoreSpec] {
         &self.stores().silent
+    }
+
+    /// Further stores that are known, by the configuration, the environment or the registry, each walked within the limit:
+    /// links in them lead to what `asked` has, whether it was asked about them or not.
+    pub(crate) fn other_stores(
+        &self,
+        asked: &[StoreSpec],
+        contents: &Contents,
+    ) -> Vec<(StoreSpec, Result<Scan, ScanError>)> {
+        let stores = self.stores();
+        let named =
+            self.named.iter().chain(&self.left_out).map(|(spec, by)| (spec.clone(), *by == NamedBy::User));
+        let known = contents.stores.keys().filter_map(|id| Some((id.parse().ok()?, false)));
+        let (specs, by_user): (Vec<StoreSpec>, Vec<bool>) =
+            named.chain(known).filter(|(spec, _)| !asked.contains(spec)).unzip();
+        let mut others: Vec<StoreSpec> = Vec::new();
+        let mut ids = stores.ids.clone();
+        let mut found = Vec::new();
+        for (store, by_user) in resolve(specs, self.store_limit).into_iter().zip(by_user) {
+            let spec = store.spec;
+            let is_new = !asked.contains(&spec)
+                && !others.contains(&spec)
+                && !found.iter().any(|(other, _)| *other == spec);
+            let key = store.id.map(|id| (spec.kind(), id));
+            if !is_new || key.is_some_and(|key| ids.contains(&key)) {
+                continue;
+            }
+            ids.extend(key);
+            let id = spec.id();
+            let has_models =
+                || contents.rows.iter().any(|row| row.summary.store == id && row.summary.present);
+            match store.there {
+                Err(late) => found.push((spec.clone(), Err(ScanError::late(&spec, late)))),
+                // One that was never there, or of which nothing is left, has no links.
+                Ok(false) if !by_user && !has_models() => {}
+                Ok(_) => others.push(spec),
+            }
+        }
+        let scans = scan_all(&others, &[], self.store_limit);
+        found.extend(others.into_iter().zip(scans));
+        found
     }
 
     /// The catalog, with the user's own entries.
@@ -218,6 +271,11 @@ impl Stores {
         if self.specs.contains(&store.spec) {
             return;
         }
+        let id = store.id.map(|id| (store.spec.kind(), id));
+        if id.is_some_and(|id| self.ids.contains(&id)) {
+            return self.twice.push(store.spec);
+        }
+        self.ids.extend(id);
         if store.there.is_err() {
             self.silent.push(store.spec.clone());
         }

@@ -23,6 +23,7 @@ use rayon::prelude::*;
 
 use crate::formats::safetensors::{Flaw, HeaderError};
 use crate::record::Comparison;
+use crate::threads::side_by_side;
 use pair::Pairing;
 use read::{Buffers, Opened};
 
@@ -129,11 +130,11 @@ pub fn compare(
     let Some(pairing) = Pairing::of(&model_files, &base_files) else {
         return Ok(None);
     };
-    let differ = pairing
-        .pairs
-        .par_iter()
-        .map_init(Buffers::default, |buffers, pair| read::differ(pair, buffers, step))
-        .collect::<Result<Vec<bool>, CompareError>>()?;
+    let differ = side_by_side(|| {
+        let pairs = pairing.pairs.par_iter();
+        let differ = pairs.map_init(Buffers::default, |buffers, pair| read::differ(pair, buffers, step));
+        differ.collect::<Result<Vec<bool>, CompareError>>()
+    })?;
     let words = words::describe(&pairing, &differ);
     Ok(Some(Comparison {
         base: base.name.to_owned(),

@@ -12,6 +12,7 @@ mod record;
 pub mod registry;
 mod schema;
 mod summary;
+mod threads;
 mod verification;
 
 pub use compare::{CompareError, Side, SideFile, compare};

@@ -3,7 +3,7 @@
 //! Every open goes name by name from the store's root, with `O_NOFOLLOW`, so a link that is swapped in while mlxman
 //! works cannot lead it out of the store.
 
-use std::ffi::{CStr, CString};
+use std::ffi::{CStr, CString, OsString};
 use std::fs::File;
 use std::io;
 use std::mem::MaybeUninit;
@@ -177,6 +177,15 @@ impl DirHandle {
     /// # Errors
     /// When the directory cannot be read.
     pub fn for_each(&self, mut each: impl FnMut(Entry)) -> io::Result<()> {
+        self.for_each_name(|name| match self.stat_of(name) {
+            Ok(stat) => each(Entry { raw_name: name.to_owned(), stat }),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(_) => each(Entry { raw_name: name.to_owned(), stat: Stat::unknown() }),
+        })
+    }
+
+    /// Calls `each` with the name of every entry but `.` and `..`.
+    pub(crate) fn for_each_name(&self, mut each: impl FnMut(&CStr)) -> io::Result<()> {
         // The first to read takes this descriptor's own position; whoever comes later begins at one of its own.
         let again;
         let fd = if self.read.swap(true, Ordering::Relaxed) {
@@ -189,11 +198,7 @@ impl DirHandle {
             if matches!(name.to_bytes(), b"." | b"..") {
                 return Ok(());
             }
-            match self.stat_of(name) {
-                Ok(stat) => each(Entry { raw_name: name.to_owned(), stat }),
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                Err(_) => each(Entry { raw_name: name.to_owned(), stat: Stat::unknown() }),
-            }
+            each(name);
             Ok(())
         })
     }
@@ -207,6 +212,26 @@ impl DirHandle {
         self.for_each(|entry| entries.push(entry))?;
         entries.sort_unstable_by(|a, b| a.raw_name.cmp(&b.raw_name));
         Ok(entries)
+    }
+
+    /// The stat of what lies at `path` below this directory, a link's own; no link on the way is followed.
+    ///
+    /// # Errors
+    /// As [`DirHandle::open_dir`]; [`io::ErrorKind::InvalidInput`] for a path that is not safe.
+    pub fn stat_below(&self, path: &str) -> io::Result<Stat> {
+        let (parent, name) = path.rsplit_once('/').unwrap_or(("", path));
+        let name = CString::new(name)?;
+        if parent.is_empty() { self.stat_of(&name) } else { self.open_dir_below(parent)?.stat_of(&name) }
+    }
+
+    /// The text of the link `name`, whatever its bytes.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn read_link_raw(&self, name: &CStr) -> io::Result<OsString> {
+        use std::os::unix::ffi::OsStringExt as _;
+        let target = rustix::fs::readlinkat(&self.fd, name, Vec::with_capacity(512))?;
+        Ok(OsString::from_vec(target.into_bytes()))
     }
 
     /// The text of the link `name`, where it is UTF-8.

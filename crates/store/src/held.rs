@@ -8,7 +8,7 @@ use crate::access::DirHandle;
 
 /// What is known of a lock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Held {
+pub enum Held {
     /// Nobody holds it: there is no such file, or it could be taken.
     No,
     /// It could not be asked: no permission, or a filesystem without such locks, where the file's being there may
@@ -43,4 +43,15 @@ pub(crate) fn any_in(dir: &DirHandle) -> Held {
         Ok(files) => files.iter().map(|file| of(dir, &file.raw_name)).max().unwrap_or(Held::No),
         Err(_) => Held::Unknown,
     }
+}
+
+/// The strongest answer of the lock files in `dir`, in which other files lie too.
+pub(crate) fn any_lock_in(dir: &DirHandle) -> Held {
+    let mut held = Held::No;
+    let listed = dir.for_each_name(|name| {
+        if name.to_bytes().ends_with(b".lock") {
+            held = held.max(of(dir, name));
+        }
+    });
+    if listed.is_ok() { held } else { held.max(Held::Unknown) }
 }

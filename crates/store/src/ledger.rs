@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::collections::HashSet;
 
 use crate::access::{EntryKind, Stat};
+use crate::links::LooseLink;
 
 /// One thing in a store that can be removed as a whole: a snapshot, a model directory, a partial file, an orphan blob.
 /// Ids are dense: `0..ledger.owners()`.
@@ -116,8 +117,8 @@ pub(crate) struct LedgerBuilder {
     apparent: u64,
     allocated: u64,
     entries: u64,
-    /// Links that were counted and not followed, with their text: what they lead to is somebody's.
-    pub(crate) links: Vec<(String, String)>,
+    /// Links that were counted and not followed: what they lead to is somebody's.
+    pub(crate) links: Vec<LooseLink>,
 }
 
 impl LedgerBuilder {

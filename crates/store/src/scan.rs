@@ -10,8 +10,10 @@ use serde::{Deserialize, Serialize};
 use crate::access::{DirHandle, Stat};
 use crate::filesystem::Filesystem;
 use crate::ledger::{Ledger, OwnerId};
+use crate::links::LooseLink;
 use crate::problem::{Problem, ProblemKind, Severity};
 use crate::spec::StoreSpec;
+use crate::watch::Late;
 
 /// What a hub repo holds, by the first word of its directory's name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
@@ -125,8 +127,8 @@ pub struct FoundModel {
     pub records: Vec<StrayItem>,
     /// Files of other models, relative to the store's root, that it uses through a link to their directory.
     pub uses: Vec<String>,
-    /// Where links that leave the store lead, as absolute paths by their text: somebody else's files that it uses.
-    pub outside: Vec<PathBuf>,
+    /// Its links that lead to what is not its own: somebody else's files that it uses.
+    pub links: Vec<LooseLink>,
     /// Whether something lies in its directories that does not go with it, so that they stay.
     pub keeps_dirs: bool,
     /// Whether it is a single file, which then has the same path in the store as in the model.
@@ -251,7 +253,7 @@ pub struct Scan {
     held_elsewhere: HashSet<String>,
     beside: HashMap<String, Vec<StrayItem>>,
     groups: Vec<Group>,
-    strays_outside: Vec<PathBuf>,
+    links: Vec<LooseLink>,
 }
 
 /// A repo directory: what goes with the last of its owners.
@@ -273,8 +275,8 @@ pub(crate) struct FoundInStore {
     /// By a shared blob's place: what lies beside it and goes with it.
     pub(crate) beside: HashMap<String, Vec<StrayItem>>,
     pub(crate) groups: Vec<Group>,
-    /// Where links that belong to no model lead out of the store.
-    pub(crate) outside: Vec<PathBuf>,
+    /// Links that belong to no model.
+    pub(crate) links: Vec<LooseLink>,
 }
 
 impl Scan {
@@ -284,22 +286,10 @@ impl Scan {
         root: DirHandle,
         found: FoundInStore,
     ) -> Self {
-        let FoundInStore { mut models, mut strays, ledger, held_elsewhere, beside, groups, outside } = found;
+        let FoundInStore { mut models, mut strays, ledger, held_elsewhere, beside, groups, links } = found;
         models.sort_unstable_by(|a, b| a.key.cmp(&b.key));
         strays.sort_by(|a, b| (&a.problem.path, a.problem.kind).cmp(&(&b.problem.path, b.problem.kind)));
-        let strays_outside = outside;
-        Scan {
-            spec,
-            filesystem,
-            models,
-            strays,
-            ledger,
-            root,
-            held_elsewhere,
-            beside,
-            groups,
-            strays_outside,
-        }
+        Scan { spec, filesystem, models, strays, ledger, root, held_elsewhere, beside, groups, links }
     }
 
     /// Repo directories that go when all that lies in them goes.
@@ -312,14 +302,9 @@ impl Scan {
         self.beside.get(path).map_or(&[], Vec::as_slice)
     }
 
-    /// Where links lead that are not a snapshot's own links to its blobs, as absolute paths by their text, each with the
-    /// key of the model that has the link: what they lead to is needed.
-    pub fn outside(&self) -> impl Iterator<Item = (Option<&str>, &Path)> {
-        let of_models = self
-            .models
-            .iter()
-            .flat_map(|model| model.outside.iter().map(|path| (Some(model.key.as_str()), path.as_path())));
-        of_models.chain(self.strays_outside.iter().map(|path| (None, path.as_path())))
+    /// Links that are not a snapshot's own links to its own blobs: what they lead to is needed.
+    pub fn links(&self) -> impl Iterator<Item = &LooseLink> {
+        self.models.iter().flat_map(|model| &model.links).chain(&self.links)
     }
 
     /// The open root, for reading below it without following links.
@@ -336,6 +321,14 @@ impl Scan {
     /// A model's directory.
     pub fn dir_of(&self, model: &FoundModel) -> PathBuf {
         join(self.spec.root(), &model.key)
+    }
+
+    /// Whether what lay at `key` when it was seen last is known to be gone now: nothing is there, and every directory
+    /// above it can be asked. For what this scan did not see: it may have come since, or lie where nobody can look.
+    pub fn has_lost(&self, key: &str) -> bool {
+        let gone =
+            |error: io::Error| matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory);
+        self.root.stat_below(key).err().is_some_and(gone)
     }
 
     /// What the store takes.
@@ -399,6 +392,15 @@ pub enum ScanError {
         /// The limit, in seconds.
         seconds: u64,
     },
+    /// The system gave no thread to read it with.
+    #[error(
+        "no thread could be started to read the store {}: this user has too many processes (see `ulimit -u`)",
+        .root.display()
+    )]
+    NotStarted {
+        /// The store's root.
+        root: PathBuf,
+    },
     /// The worker ended without an answer.
     #[error("the scan of {} ended without an answer; please report this", .root.display())]
     Lost {
@@ -408,6 +410,16 @@ pub enum ScanError {
 }
 
 impl ScanError {
+    /// Why a store that gave no answer is not read.
+    pub fn late(spec: &StoreSpec, late: Late) -> Self {
+        let root = spec.root().to_owned();
+        match late {
+            Late::TooSlow(limit) => ScanError::TooSlow { root, seconds: limit.as_secs() },
+            Late::Lost => ScanError::Lost { root },
+            Late::NotStarted => ScanError::NotStarted { root },
+        }
+    }
+
     /// The same as a problem of the store.
     pub fn problem(&self) -> Problem {
         let kind = match self {

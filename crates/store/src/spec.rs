@@ -1,4 +1,5 @@
 use std::fmt;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Component, Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
@@ -6,6 +7,7 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::links::FileId;
 use crate::watch::{Late, watch};
 
 /// How a store is laid out.
@@ -143,21 +145,23 @@ pub struct Resolved {
     pub spec: StoreSpec,
     /// Whether something is at its root; or that its volume did not answer.
     pub there: Result<bool, Late>,
+    /// Device and inode of its root: one directory may have two names where it is mounted twice.
+    pub id: Option<FileId>,
 }
 
 /// Finds the canonical name of each store, all at once, and gives up those that do not answer within `limit`.
 pub fn resolve(specs: Vec<StoreSpec>, limit: Duration) -> Vec<Resolved> {
     let answers = watch(specs.clone(), limit, |spec: StoreSpec, _| {
         let spec = spec.canonical();
-        let there = spec.root().symlink_metadata().is_ok();
-        (spec, there)
+        let root = spec.root().symlink_metadata().ok();
+        (spec, root.map(|root| (root.dev(), root.ino())))
     });
     specs
         .into_iter()
         .zip(answers)
         .map(|(spec, answer)| match answer {
-            Ok((spec, there)) => Resolved { spec, there: Ok(there) },
-            Err(late) => Resolved { spec, there: Err(late) },
+            Ok((spec, id)) => Resolved { spec, there: Ok(id.is_some()), id },
+            Err(late) => Resolved { spec, there: Err(late), id: None },
         })
         .collect()
 }
@@ -182,7 +186,8 @@ mod tests {
             vec![written, StoreSpec::verbatim(StoreKind::Folder, top.join("no"))],
             Duration::from_secs(60),
         );
-        assert_eq!(found[0], Resolved { spec: here, there: Ok(true) });
+        assert_eq!((&found[0].spec, found[0].there), (&here, Ok(true)));
+        assert!(found[0].id.is_some() && found[1].id.is_none());
         assert_eq!(found[1].there, Ok(false));
         let odd = top.join("no/../real");
         assert_eq!(StoreSpec::new(StoreKind::Hub, &odd).root(), odd);

@@ -32,6 +32,8 @@ pub enum Late {
     TooSlow(Duration),
     /// Its thread ended without a result.
     Lost,
+    /// No thread could be started for it.
+    NotStarted,
 }
 
 struct Waiting {
@@ -76,7 +78,7 @@ where
             let mut answer = Answer { sender, index, result: None };
             answer.result = Some(work(job, &mine));
         });
-        results.push(spawned.is_err().then_some(Err(Late::Lost)));
+        results.push(spawned.is_err().then_some(Err(Late::NotStarted)));
         waiting.push(spawned.is_ok().then(|| Waiting { progress, since: Instant::now(), steps_then: 0 }));
     }
     drop(sender);

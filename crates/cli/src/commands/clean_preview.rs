@@ -1,11 +1,14 @@
 //! `mlxman clean preview`: what could go. Nothing is touched.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::os::unix::fs::MetadataExt as _;
+use std::path::PathBuf;
 
 use anyhow::{Context as _, Result};
-use mlxman_clean::{Asked, Candidate, Plan, preview};
-use mlxman_manifest::registry::Row;
-use mlxman_store::{Severity, StoreSpec, resolve};
+use mlxman_clean::{Asked, Candidate, PinnedElsewhere, Plan, preview};
+use mlxman_manifest::Summary;
+use mlxman_manifest::registry::{Row, Survey};
+use mlxman_store::{FileId, Scan, Severity, StoreSpec, watch};
 
 use crate::args::Preview;
 use crate::context::Context;
@@ -19,39 +22,27 @@ pub(super) fn run(args: &Preview, context: &Context) -> Result<Verdict> {
     let stores = context.some_stores()?;
     filter_set(context, &args.filters)?;
     let survey = context.registry.survey(&stores, &context.catalog()?, &context.looking())?;
-    let rows = context.contents()?.rows;
+    let contents = context.contents()?;
     let read: Vec<String> =
         survey.stores.iter().filter(|store| store.scan.is_ok()).map(|store| store.spec.id()).collect();
-    let gone: Vec<Row> = if filters.is_empty() {
-        Vec::new()
-    } else {
-        let seen: HashSet<(&str, &str)> = survey
-            .stores
-            .iter()
-            .flat_map(|store| &store.models)
-            .map(|model| (model.summary.store.as_str(), model.summary.key.as_str()))
-            .collect();
-        let gone = rows.iter().filter(|row| {
-            let summary = &row.summary;
-            read.contains(&summary.store) && !seen.contains(&(summary.store.as_str(), summary.key.as_str()))
-        });
-        gone.cloned()
-            .map(|mut row| {
-                row.summary.present = false;
-                row
-            })
-            .collect()
-    };
-    let found: HashSet<(&str, &str)> = survey
+    let seen: HashSet<(&str, &str)> = survey
         .stores
         .iter()
         .flat_map(|store| &store.models)
         .map(|model| (model.summary.store.as_str(), model.summary.key.as_str()))
         .collect();
-    let pinned_elsewhere = pinned_elsewhere(&rows, &found, context);
+    let gone = if filters.is_empty() { Vec::new() } else { gone(&contents.rows, &seen, &survey) };
+    let pinned_elsewhere = pinned_elsewhere(&contents.rows, &seen, context);
+    let others = context.other_stores(&stores, &contents);
     let plan = preview(
         &survey,
-        Asked { filters: &filters, gone: &gone, pinned_elsewhere: &pinned_elsewhere, now: context.now },
+        Asked {
+            filters: &filters,
+            gone: &gone,
+            pinned_elsewhere: &pinned_elsewhere,
+            others: &others,
+            now: context.now,
+        },
     );
     if let Some(path) = &args.out {
         let mut bytes = serde_json::to_vec_pretty(&plan)?;
@@ -69,31 +60,59 @@ pub(super) fn run(args: &Preview, context: &Context) -> Result<Verdict> {
     Ok(Verdict::of_stores(read.len(), wrong))
 }
 
-/// Pinned models that are not where they were: their volume may be mounted elsewhere now.
-fn pinned_elsewhere(rows: &[Row], found: &HashSet<(&str, &str)>, context: &Context) -> Vec<Row> {
-    let pinned: Vec<&Row> = rows
+/// Records of models that are not in their stores any more.
+fn gone(rows: &[Row], seen: &HashSet<(&str, &str)>, survey: &Survey) -> Vec<Row> {
+    let scans: HashMap<String, &Scan> =
+        survey.stores.iter().filter_map(|store| Some((store.spec.id(), store.scan.as_ref().ok()?))).collect();
+    let is_gone = |summary: &Summary| {
+        let Some(scan) = scans.get(&summary.store) else { return false };
+        // The registry was read after the stores: what is there now came meanwhile.
+        !seen.contains(&(summary.store.as_str(), summary.key.as_str()))
+            && (!summary.present || scan.has_lost(&summary.key))
+    };
+    let gone = rows.iter().filter(|row| is_gone(&row.summary)).cloned();
+    gone.map(|mut row| {
+        row.summary.present = false;
+        row
+    })
+    .collect()
+}
+
+/// Pinned models that were not seen where they were, each with what is in its place: their volume may be mounted
+/// elsewhere now, or at two places.
+fn pinned_elsewhere(rows: &[Row], seen: &HashSet<(&str, &str)>, context: &Context) -> Vec<PinnedElsewhere> {
+    let mut by_store: BTreeMap<StoreSpec, Vec<&Row>> = BTreeMap::new();
+    let unseen = |row: &&Row| !seen.contains(&(row.summary.store.as_str(), row.summary.key.as_str()));
+    for row in rows.iter().filter(|row| row.summary.pinned).filter(unseen) {
+        if let Ok(spec) = row.summary.store.parse() {
+            by_store.entry(spec).or_default().push(row);
+        }
+    }
+    let silent = context.silent_stores();
+    let jobs: Vec<(PathBuf, Vec<String>)> = by_store
         .iter()
-        .filter(|row| {
-            row.summary.pinned && !found.contains(&(row.summary.store.as_str(), row.summary.key.as_str()))
+        .filter(|(spec, _)| !silent.contains(spec))
+        .map(|(spec, rows)| {
+            (spec.root().to_owned(), rows.iter().map(|row| row.summary.key.clone()).collect())
         })
         .collect();
-    let stores: BTreeSet<StoreSpec> =
-        pinned.iter().filter_map(|row| row.summary.store.parse().ok()).collect();
-    let silent = context.silent_stores();
-    let asked = stores.into_iter().filter(|spec| !silent.contains(spec)).collect();
-    let here: HashSet<String> = resolve(asked, context.store_limit)
-        .into_iter()
-        .filter(|store| store.there == Ok(true))
-        .map(|store| store.spec.id())
-        .collect();
-    // The store answers, so asking for a directory in it does not hang; an empty mount point has none.
-    let is_there = |row: &Row| {
-        here.contains(&row.summary.store)
-            && row.summary.store.split_once('=').is_some_and(|(_, root)| {
-                std::path::Path::new(root).join(&row.summary.key).symlink_metadata().is_ok()
-            })
-    };
-    pinned.into_iter().filter(|row| !is_there(row)).cloned().collect()
+    let mut places = watch(jobs, context.store_limit, |(root, keys): (PathBuf, Vec<String>), _| {
+        let id_of = |key: &String| {
+            let place = if key.is_empty() { root.clone() } else { root.join(key) };
+            place.symlink_metadata().ok().map(|meta| (meta.dev(), meta.ino()))
+        };
+        keys.iter().map(id_of).collect::<Vec<Option<FileId>>>()
+    })
+    .into_iter();
+    let mut pinned = Vec::new();
+    for (spec, rows) in by_store {
+        let answer = if silent.contains(&spec) { None } else { places.next().and_then(Result::ok) };
+        let places = answer.unwrap_or_else(|| vec![None; rows.len()]);
+        pinned.extend(
+            rows.into_iter().zip(places).map(|(row, place)| PinnedElsewhere { row: row.clone(), place }),
+        );
+    }
+    pinned
 }
 
 fn table(plan: &Plan, context: &Context) -> Result<()> {

@@ -37,14 +37,10 @@ pub(super) fn run(context: &Context) -> Result<Verdict> {
     let stores: Vec<Output> = specs
         .iter()
         .map(|spec| {
-            let root = spec.root().to_owned();
             let scan = if silent.contains(spec) { None } else { scans.next() };
-            let scan = scan.unwrap_or(Err(Late::TooSlow(context.store_limit))).unwrap_or_else(|late| {
-                Err(match late {
-                    Late::TooSlow(limit) => ScanError::TooSlow { root, seconds: limit.as_secs() },
-                    Late::Lost => ScanError::Lost { root },
-                })
-            });
+            let scan = scan
+                .unwrap_or(Err(Late::TooSlow(context.store_limit)))
+                .unwrap_or_else(|late| Err(ScanError::late(spec, late)));
             of(
                 spec,
                 scan.and_then(|scan| {

@@ -10,6 +10,7 @@ use super::pair::Pair;
 use super::{CompareError, Side, SideFile};
 use crate::formats::LengthVerdict;
 use crate::formats::safetensors::{Flaw, HeaderError, SafetensorsHeader};
+use crate::threads::side_by_side;
 
 /// Bytes that are read of a tensor at a time.
 pub(super) const CHUNK: usize = 1 << 20;
@@ -26,7 +27,8 @@ pub(super) struct Opened<'a> {
 impl<'a> Opened<'a> {
     /// All files of `side`, in its order.
     pub(super) fn all(side: &'a Side<'_>) -> Result<Vec<Self>, CompareError> {
-        let read: Vec<_> = side.files.par_iter().map(|file| Opened::read(side.name, file)).collect();
+        let read: Vec<_> =
+            side_by_side(|| side.files.par_iter().map(|file| Opened::read(side.name, file)).collect());
         // The first file's error, whichever was found first.
         read.into_iter().collect()
     }

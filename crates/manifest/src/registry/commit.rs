@@ -188,6 +188,11 @@ impl Registry {
         if !entry.summary.present {
             return (changed(&entry.summary, path, Change::Unchanged, None), entry);
         }
+        // Another process has spoken of it since: the next sync sees what it said.
+        if self.stamp_of(&path).is_some_and(|stamp| stamp != entry.stamp) {
+            entry.fingerprint = String::new();
+            return (changed(&entry.summary, path, Change::Unchanged, None), entry);
+        }
         let target = self.target_of(&entry, folders);
         let written = self.read_upgraded(&path, &entry.summary).and_then(|mut document| {
             if let Some(storage) = document.get_mut("storage").and_then(Value::as_object_mut) {

@@ -1,5 +1,6 @@
 //! BLAKE3 of weights: computed once, kept for as long as device, inode, size and time of modification are unchanged.
 
+use crate::threads::side_by_side;
 use std::collections::HashMap;
 use std::fs::File;
 use std::io;
@@ -131,12 +132,11 @@ pub(super) fn hash(
         }
     }
     for batch in small.chunks(1024) {
-        let outcomes: Vec<io::Result<Option<String>>> = batch
-            .par_iter()
-            .map(|job| {
-                job.scan.open(job.file).and_then(|file| of_file(&file, &job.file.real, false, &progress))
-            })
-            .collect();
+        let of_job = |job: &&Job<'_>| {
+            job.scan.open(job.file).and_then(|file| of_file(&file, &job.file.real, false, &progress))
+        };
+        let outcomes: Vec<io::Result<Option<String>>> =
+            side_by_side(|| batch.par_iter().map(of_job).collect());
         let mut go_on = true;
         for (job, outcome) in batch.iter().zip(outcomes) {
             go_on &= take(hashes, job, outcome);
@@ -168,7 +168,7 @@ fn of_file(
     let _ = map.advise(memmap2::Advice::Sequential);
     for part in map.chunks(STRIDE) {
         if on_all_cores {
-            hasher.update_rayon(part);
+            side_by_side(|| hasher.update_rayon(part).count());
         } else {
             hasher.update(part);
         }

@@ -326,7 +326,8 @@ pub(super) fn own_name(summary: &Summary) -> String {
     names::in_registry(&summary.store, &summary.key, &name, summary.revision.as_deref())
 }
 
-pub(super) fn of_store(spec: &StoreSpec, kind: ProblemKind, message: &str) -> StoreProblem {
+/// Something about a store as a whole.
+pub fn of_store(spec: &StoreSpec, kind: ProblemKind, message: &str) -> StoreProblem {
     StoreProblem {
         store: spec.id(),
         problem: Problem::new(kind, None, message),

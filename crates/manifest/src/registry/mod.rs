@@ -19,6 +19,7 @@ mod fusion;
 mod hashes;
 mod index;
 mod load;
+mod lost;
 mod merge;
 mod names;
 mod observe;
@@ -38,7 +39,8 @@ use serde_json::Value;
 
 pub use commit::{store_record, unusable};
 pub use index::{StoreProblem, StoreRecord};
-pub use observe::{StoreSurvey, Survey, SurveyedModel, files_stamp};
+pub use load::of_store as store_problem;
+pub use observe::{StoreSurvey, Survey, SurveyedModel, files_stamp, scan_all};
 pub use sync::{Change, Changed, SyncObserver, SyncOptions, SyncReport};
 
 pub use whole_file::write as write_whole;

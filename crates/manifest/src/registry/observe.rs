@@ -102,18 +102,14 @@ pub(super) struct Looking {
     pub(super) user_speaks: bool,
 }
 
-/// Walks all stores at once, each in threads of its own.
-pub(super) fn scan_all(
-    specs: &[StoreSpec],
-    silent: &[StoreSpec],
-    limit: Duration,
-) -> Vec<Result<Scan, ScanError>> {
+/// Walks all stores at once, each in threads of its own, and leaves those alone that are known not to answer.
+pub fn scan_all(specs: &[StoreSpec], silent: &[StoreSpec], limit: Duration) -> Vec<Result<Scan, ScanError>> {
     let asked = specs.iter().filter(|spec| !silent.contains(spec)).cloned().collect();
     let scan = |spec: StoreSpec, progress: &Progress| layout_of(spec.kind()).scan(&spec, progress);
     let mut results = watch(asked, limit, scan).into_iter();
     let answer = |spec: &StoreSpec| {
         let result = if silent.contains(spec) { None } else { results.next() };
-        result.unwrap_or(Err(Late::TooSlow(limit))).unwrap_or_else(|late| Err(too_late(spec, late)))
+        result.unwrap_or(Err(Late::TooSlow(limit))).unwrap_or_else(|late| Err(ScanError::late(spec, late)))
     };
     specs.iter().map(answer).collect()
 }
@@ -148,18 +144,9 @@ pub(super) fn look(
     let mut results = results.into_iter();
     let answer = |(spec, failed): (&StoreSpec, Option<ScanError>)| match failed {
         Some(error) => Err(error),
-        None => results.next().unwrap_or(Err(Late::Lost)).map_err(|late| too_late(spec, late)),
+        None => results.next().unwrap_or(Err(Late::Lost)).map_err(|late| ScanError::late(spec, late)),
     };
     specs.iter().zip(failed).map(answer).collect()
-}
-
-/// Why a store that gave no answer is not read.
-pub(super) fn too_late(spec: &StoreSpec, late: Late) -> ScanError {
-    let root = spec.root().to_owned();
-    match late {
-        Late::TooSlow(limit) => ScanError::TooSlow { root, seconds: limit.as_secs() },
-        Late::Lost => ScanError::Lost { root },
-    }
 }
 
 /// Threads of this store's own, and only where there is enough to do.

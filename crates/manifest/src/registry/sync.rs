@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::thread::ScopedJoinHandle;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
@@ -15,8 +16,9 @@ use serde_json::Value;
 use super::across::{Across, Beside, adapters_beside, look_again, one_short_name_each, sources_by_commit};
 use super::hashes::{Hashes, Job, hash};
 use super::index::{Entry, StoreProblem, StoreRecord};
+use super::lost::{is_gone, lost_of, walk_again};
 use super::observe::{
-    Fresh, Looking, Observed, State, Work, assemble, is_replaced, look, replaced, scan_all, too_late,
+    Fresh, Looking, Observed, State, Work, assemble, is_replaced, look, replaced, scan_all,
 };
 use super::shelf::{Keeps, dir_in};
 use super::{
@@ -27,6 +29,7 @@ use crate::catalog::Catalog;
 use crate::record::{AdapterKind, Evidence, Manifest, UserLayer};
 use crate::schema::Form;
 use crate::summary::Summary;
+use crate::threads::side_by_side;
 
 /// How a sync is to go.
 #[derive(Debug, Clone)]
@@ -244,7 +247,8 @@ impl Registry {
         let settled = self.settle_all(specs, &looked, catalog, options, &across);
         let report = self.commit(settled, &looked, across, options, observer)?;
         // What was found is a hundred thousand small pieces in a large store: nobody has to wait until they are freed.
-        std::thread::spawn(move || drop(looked));
+        // (Where the system gives no more threads, they are freed here.)
+        let _ = std::thread::Builder::new().name("drop".to_owned()).spawn(move || drop(looked));
         Ok(match first {
             Some(first) => first.then(report),
             None => report,
@@ -261,9 +265,11 @@ impl Registry {
         let limit = options.store_limit;
         // The stores are walked while the registry is read: neither needs the other yet.
         let (scans, loaded) = std::thread::scope(|scope| {
-            let scans = scope.spawn(|| scan_all(specs, &options.silent, limit));
+            let walk = || scan_all(specs, &options.silent, limit);
+            let scans = std::thread::Builder::new().name("walk".to_owned()).spawn_scoped(scope, walk);
             let loaded = self.load(&Asking { specs, limit, silent: &options.silent });
-            (scans.join(), loaded)
+            // Where the system gives no more threads, one after the other.
+            (scans.map_or_else(|_| Ok(walk()), ScopedJoinHandle::join), loaded)
         });
         let loaded = loaded?;
         let mut scans = scans.unwrap_or_else(|panic| std::panic::resume_unwind(panic));
@@ -293,9 +299,10 @@ impl Registry {
         };
         for (spec, scan) in specs.iter().zip(&mut scans) {
             if silent.contains(spec) && !options.silent.contains(spec) {
-                *scan = Err(too_late(spec, Late::TooSlow(limit)));
+                *scan = Err(ScanError::late(spec, Late::TooSlow(limit)));
             }
         }
+        walk_again(&mut scans, &known, limit);
         let mut observed = look(specs, scans, &looking, limit);
         for (spec, result) in specs.iter().zip(&mut observed) {
             let id = spec.id();
@@ -314,20 +321,15 @@ impl Registry {
         }
         look_again(&mut observed, !options.fast);
 
-        let mut seen: HashMap<String, HashSet<&str>> = HashMap::new();
-        for store in observed.iter().flatten() {
-            let keys = store.scan.models.iter().map(|model| model.key.as_str());
-            seen.entry(store.scan.spec.id()).or_default().extend(keys);
-        }
         let mut gone: Vec<Entry> = Vec::new();
-        for (id, seen) in seen {
-            let known = known.get(&id).into_iter().flatten();
-            let lost = known.filter(|(key, entry)| {
-                !seen.contains(key.as_str())
-                    && (options.only.is_empty()
-                        || options.only.iter().any(|asked| entry.summary.answers_to(asked)))
-            });
-            gone.extend(lost.map(|(_, entry)| Entry::clone(entry)));
+        for store in observed.iter().flatten() {
+            let asked_for = |entry: &Entry| {
+                options.only.is_empty() || options.only.iter().any(|asked| entry.summary.answers_to(asked))
+            };
+            let lost = lost_of(&store.scan, &known).filter(|entry| asked_for(entry));
+            let lost =
+                lost.filter(|entry| !entry.summary.present || is_gone(&store.scan, &entry.summary.key));
+            gone.extend(lost.map(|entry| Entry::clone(entry)));
         }
         Ok(Looked {
             observed,
@@ -450,7 +452,7 @@ impl Registry {
             return settled;
         }
         // What the user said belongs to the summary too: a preview stands on it.
-        settled.par_iter_mut().for_each(|model| {
+        let with_words = |model: &mut SurveyedModel| {
             if let State::Fresh(fresh) = &model.state {
                 match self.document_for(fresh, options, folders) {
                     Ok((document, _, _)) => {
@@ -461,7 +463,8 @@ impl Registry {
                     Err(error) => model.invalid = Some(error.to_string()),
                 }
             }
-        });
+        };
+        side_by_side(|| settled.par_iter_mut().for_each(with_words));
         settled
     }
 
@@ -630,11 +633,11 @@ fn note_adapters(manifest: &mut Manifest, beside: &Beside) {
 /// Does the same to all of them, side by side where that is worth waking the threads.
 pub(super) fn for_all<T: Send, R: Send>(
     items: Vec<T>,
-    side_by_side: bool,
+    is_much: bool,
     work: impl Fn(T) -> R + Sync + Send,
 ) -> Vec<R> {
-    if side_by_side {
-        items.into_par_iter().map(work).collect()
+    if is_much {
+        side_by_side(|| items.into_par_iter().map(work).collect())
     } else {
         items.into_iter().map(work).collect()
     }

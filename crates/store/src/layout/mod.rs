@@ -3,11 +3,10 @@
 mod folder;
 mod hub;
 
-use std::path::PathBuf;
-
 use crate::access::{DirHandle, Entry, EntryKind};
 use crate::filesystem::Filesystem;
 use crate::ledger::{LedgerBuilder, Users};
+use crate::links::LooseLink;
 use crate::problem::{Problem, ProblemKind};
 use crate::scan::{Scan, ScanError, Stray, StrayItem};
 use crate::spec::{StoreKind, StoreSpec};
@@ -108,13 +107,13 @@ fn count_below(
             Err(error) => unread(format!("this directory cannot be read: {error}; check its permissions")),
         },
         EntryKind::Link => {
-            if let Ok(target) = dir.read_link(&entry.raw_name) {
-                book.links.push((path.to_owned(), target));
-            }
+            let base = path.rsplit_once('/').map_or("", |(parent, _)| parent);
+            book.links.push(LooseLink::new(base, dir.read_link_raw(&entry.raw_name)));
         }
         _ => {}
     }
-    if let Some(items) = &mut found.items {
+    // A name that is not UTF-8 cannot be told: what stands for it is the name of nothing.
+    if let Some(items) = found.items.as_deref_mut().filter(|_| !path.contains(char::REPLACEMENT_CHARACTER)) {
         let link_target =
             (stat.kind == EntryKind::Link).then(|| dir.read_link(&entry.raw_name).ok()).flatten();
         items.push(StrayItem { path: path.to_owned(), stat: *stat, link_target });
@@ -124,28 +123,4 @@ fn count_below(
 /// What the system's file managers leave in any directory; it goes with what it lies in.
 fn is_desktop_noise(name: &str) -> bool {
     name == ".DS_Store" || name.starts_with("._")
-}
-
-/// The absolute path that a link in directory `base` of a store names, by its text alone.
-fn by_text(root: &str, base: &str, target: &str) -> PathBuf {
-    let mut parts: Vec<&str> = Vec::new();
-    let whole = if target.starts_with('/') { target.to_owned() } else { format!("{root}/{base}/{target}") };
-    for part in whole.split('/') {
-        match part {
-            "" | "." => {}
-            ".." => {
-                parts.pop();
-            }
-            name => parts.push(name),
-        }
-    }
-    PathBuf::from(format!("/{}", parts.join("/")))
-}
-
-/// Where links that were counted and not followed lead, by their text.
-fn followed_by_text(root: &str, links: Vec<(String, String)>) -> impl Iterator<Item = PathBuf> {
-    links.into_iter().map(move |(path, target)| {
-        let base = path.rsplit_once('/').map_or("", |(parent, _)| parent);
-        by_text(root, base, &target)
-    })
 }

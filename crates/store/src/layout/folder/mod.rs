@@ -11,15 +11,14 @@
 mod model;
 
 use std::collections::HashMap;
-use std::ffi::CString;
-use std::path::PathBuf;
 
 use rayon::prelude::*;
 
-use super::{Counted, Layout, by_text, count_all, followed_by_text};
-use crate::access::{DirHandle, Entry, EntryKind, Stat};
+use super::{Counted, Layout, count_all};
+use crate::access::{DirHandle, Entry, EntryKind};
 use crate::filesystem::Filesystem;
 use crate::ledger::{LedgerBuilder, OwnerId, Users};
+use crate::links::LooseLink;
 use crate::problem::{Problem, ProblemKind};
 use crate::safe::resolve;
 use crate::scan::{FoundInStore, FoundModel, Scan, ScanError, Stray};
@@ -62,11 +61,9 @@ impl Layout for Folder {
             }
         }
         found.book_files();
-        let Found { models, strays, mut book, mut outside, .. } = found;
-        let root_path = spec.root().to_string_lossy();
-        outside.extend(followed_by_text(&root_path, std::mem::take(&mut book.links)));
-        let found =
-            FoundInStore { models, strays, ledger: book.finish(), outside, ..FoundInStore::default() };
+        let Found { models, strays, mut book, .. } = found;
+        let links = std::mem::take(&mut book.links);
+        let found = FoundInStore { models, strays, ledger: book.finish(), links, ..FoundInStore::default() };
         Ok(Scan::new(spec.clone(), filesystem, root, found))
     }
 }
@@ -77,9 +74,14 @@ struct Found {
     strays: Vec<Stray>,
     book: LedgerBuilder,
     /// Directories of the store that links in a model lead to, with the model that uses them.
-    linked_dirs: Vec<(String, OwnerId)>,
-    /// Where links that belong to no model lead out of the store.
-    outside: Vec<PathBuf>,
+    linked_dirs: Vec<LinkedDir>,
+}
+
+/// A directory of the store that a link in a model leads to.
+struct LinkedDir {
+    dir: String,
+    user: OwnerId,
+    link: LooseLink,
 }
 
 impl Found {
@@ -87,8 +89,8 @@ impl Found {
         let shift = self.book.merge(other.book);
         other.models.iter_mut().for_each(|model| model.owner += shift);
         other.strays.iter_mut().for_each(|stray| stray.owner = stray.owner.map(|owner| owner + shift));
-        self.linked_dirs.extend(other.linked_dirs.into_iter().map(|(dir, owner)| (dir, owner + shift)));
-        self.outside.append(&mut other.outside);
+        other.linked_dirs.iter_mut().for_each(|one| one.user += shift);
+        self.linked_dirs.append(&mut other.linked_dirs);
         self.models.append(&mut other.models);
         self.strays.append(&mut other.strays);
     }
@@ -96,15 +98,23 @@ impl Found {
     /// Notes with each model the files that it uses through a link to their directory.
     fn note_linked_dirs(&mut self) {
         let mut uses: HashMap<OwnerId, Vec<String>> = HashMap::new();
-        for (dir, user) in std::mem::take(&mut self.linked_dirs) {
-            let below = self.models.iter().flat_map(|model| &model.files).filter(|file| {
-                file.link.is_none()
-                    && file.real.strip_prefix(dir.as_str()).is_some_and(|rest| rest.starts_with('/'))
-            });
-            uses.entry(user).or_default().extend(below.map(|file| file.real.clone()));
+        let mut links: HashMap<OwnerId, Vec<LooseLink>> = HashMap::new();
+        for LinkedDir { dir, user, link } in std::mem::take(&mut self.linked_dirs) {
+            let is_in =
+                |path: &str| path.strip_prefix(dir.as_str()).is_some_and(|rest| rest.starts_with('/'));
+            let all = self.models.iter().flat_map(|model| model.files.iter().map(move |file| (model, file)));
+            let (linked, own): (Vec<_>, Vec<_>) = all
+                .filter(|(model, file)| is_in(&model.place_of(file)))
+                .partition(|(_, file)| file.link.is_some());
+            uses.entry(user).or_default().extend(own.into_iter().map(|(_, file)| file.real.clone()));
+            // Links in it are no bytes that somebody could be named as a user of.
+            if !linked.is_empty() {
+                links.entry(user).or_default().push(link);
+            }
         }
         for model in &mut self.models {
             model.uses = uses.remove(&model.owner).unwrap_or_default();
+            model.links.extend(links.remove(&model.owner).unwrap_or_default());
         }
     }
 
@@ -232,7 +242,7 @@ impl<'a> Walk<'a> {
     fn look(&self, dir: &DirHandle, entry: &Entry, prefix: &str, depth: u32, found: &mut Found) {
         let lossy = format!("{prefix}{}", entry.lossy_name());
         let Some(name) = entry.name() else {
-            found.book.add(&entry.stat, entry.stat.allocated, Users::Never);
+            self.count(dir, entry, &lossy, found);
             return found.stray(
                 ProblemKind::NameNotUtf8,
                 &lossy,
@@ -307,9 +317,9 @@ impl<'a> Walk<'a> {
         let path = format!("{prefix}{}", entry.lossy_name());
         let target = dir.read_link(&entry.raw_name).unwrap_or_default();
         let base = prefix.trim_end_matches('/');
+        found.book.links.push(LooseLink::new(base, dir.read_link_raw(&entry.raw_name)));
         match resolve(&self.root_path, base, &target) {
             None => {
-                found.outside.push(by_text(&self.root_path, base, &target));
                 found.stray(
                 ProblemKind::LinkOutsideStore,
                 &path,
@@ -319,7 +329,7 @@ impl<'a> Walk<'a> {
                 ),
             );
             }
-            Some(inside) => match self.stat_below(&inside) {
+            Some(inside) => match self.root.stat_below(&inside) {
                 // Another name of what is found in its own place.
                 Ok(_) => {}
                 Err(_) => found.stray(
@@ -328,16 +338,6 @@ impl<'a> Walk<'a> {
                     format!("it links to `{inside}`, which is not there"),
                 ),
             },
-        }
-    }
-
-    fn stat_below(&self, path: &str) -> std::io::Result<Stat> {
-        let (parent, name) = path.rsplit_once('/').unwrap_or(("", path));
-        let name = CString::new(name)?;
-        if parent.is_empty() {
-            self.root.stat_of(&name)
-        } else {
-            self.root.open_dir_below(parent)?.stat_of(&name)
         }
     }
 

@@ -1,13 +1,24 @@
 //! One model of a folder: its files, the links among them, and what `hf download --local-dir` keeps beside them.
 
-use super::super::{by_text, is_desktop_noise};
-use super::{Found, NOT_MODELS, Walk};
+use super::super::is_desktop_noise;
+use super::{Found, LinkedDir, NOT_MODELS, Walk};
 use crate::access::{DirHandle, Entry, EntryKind, Stat};
 use crate::held::{self, Held};
 use crate::ledger::Users;
+use crate::links::LooseLink;
 use crate::problem::{Problem, ProblemKind};
 use crate::safe::resolve;
 use crate::scan::{FileEntry, FoundModel, Link, Stray, StrayItem};
+
+/// What a link in a model leads to.
+enum Linked {
+    /// A file of the store.
+    File(String, Stat),
+    /// A directory of the store.
+    Dir(String),
+    /// Something else, or nothing.
+    Not(ProblemKind, String),
+}
 
 impl Walk<'_> {
     pub(super) fn single_file(&self, dir: &DirHandle, entry: &Entry, name: &str, found: &mut Found) {
@@ -60,7 +71,7 @@ impl Walk<'_> {
             let safe = entry.name().is_some_and(crate::is_safe_component);
             if !safe {
                 model.keeps_dirs = true;
-                found.book.add(&entry.stat, entry.stat.allocated, Users::Never);
+                self.count(dir, &entry, &in_store(&model.key, &lossy), found);
                 let kind =
                     if entry.name().is_some() { ProblemKind::UnsafeName } else { ProblemKind::NameNotUtf8 };
                 model.problems.push(Problem::new(
@@ -102,9 +113,13 @@ impl Walk<'_> {
                     let real = in_store(&model.key, &lossy);
                     self.file(dir, &entry, lossy, real, model, found);
                 }
-                _ => {
+                kind => {
                     model.keeps_dirs = true;
                     self.count(dir, &entry, &in_store(&model.key, &lossy), found);
+                    // A pipe or a socket is nothing that could be read.
+                    if kind != EntryKind::Other {
+                        model.problems.push(not_read(&lossy, kind));
+                    }
                 }
             }
         }
@@ -134,7 +149,25 @@ impl Walk<'_> {
         }
         found.book.add(&entry.stat, entry.stat.allocated, Users::one(model.owner));
         let target = dir.read_link(&entry.raw_name);
-        match self.linked(&target, &place, model, found) {
+        // A link to a file or a directory of the store is one of its users; any other is followed when somebody asks what
+        // may go.
+        let loose = || {
+            let base = place.rsplit_once('/').map_or("", |(parent, _)| parent);
+            LooseLink::new(base, dir.read_link_raw(&entry.raw_name))
+        };
+        let linked = match self.linked(&target, &place) {
+            Linked::File(real, stat) => Ok((real, stat)),
+            Linked::Dir(inside) => {
+                found.linked_dirs.push(LinkedDir { dir: inside, user: model.owner, link: loose() });
+                let message = "it links to something that is no regular file; only one hop is followed";
+                Err((ProblemKind::LinkNotFollowed, message.to_owned()))
+            }
+            Linked::Not(kind, message) => {
+                model.links.push(loose());
+                Err((kind, message))
+            }
+        };
+        match linked {
             Ok((real, stat)) => {
                 let link = target.ok().map(|target| Link { target, stat: entry.stat });
                 // The bytes have their own name elsewhere, so removing this link frees none of them.
@@ -147,38 +180,30 @@ impl Walk<'_> {
         }
     }
 
-    /// The file that a link at `place` leads to, one hop, inside the store.
-    fn linked(
-        &self,
-        target: &std::io::Result<String>,
-        place: &str,
-        model: &mut FoundModel,
-        found: &mut Found,
-    ) -> Result<(String, Stat), (ProblemKind, String)> {
+    /// What a link at `place` leads to, one hop, inside the store.
+    fn linked(&self, target: &std::io::Result<String>, place: &str) -> Linked {
         let target = match target {
             Ok(target) => target,
             Err(error) => {
-                return Err((ProblemKind::Unreadable, format!("this link cannot be read: {error}")));
+                return Linked::Not(ProblemKind::Unreadable, format!("this link cannot be read: {error}"));
             }
         };
         let base = place.rsplit_once('/').map_or("", |(parent, _)| parent);
         let Some(real) = resolve(&self.root_path, base, target) else {
-            model.outside.push(by_text(&self.root_path, base, target));
-            return Err((
-                ProblemKind::LinkOutsideStore,
-                format!("it links to `{}`, outside the store; it was not followed", target.escape_debug()),
-            ));
+            let message =
+                format!("it links to `{}`, outside the store; it was not followed", target.escape_debug());
+            return Linked::Not(ProblemKind::LinkOutsideStore, message);
         };
-        match self.stat_below(&real) {
-            Ok(stat) if stat.kind == EntryKind::File => Ok((real, stat)),
-            Ok(stat) => {
-                if stat.kind == EntryKind::Dir {
-                    found.linked_dirs.push((real, model.owner));
-                }
+        match self.root.stat_below(&real) {
+            Ok(stat) if stat.kind == EntryKind::File => Linked::File(real, stat),
+            Ok(stat) if stat.kind == EntryKind::Dir => Linked::Dir(real),
+            Ok(_) => {
                 let message = "it links to something that is no regular file; only one hop is followed";
-                Err((ProblemKind::LinkNotFollowed, message.to_owned()))
+                Linked::Not(ProblemKind::LinkNotFollowed, message.to_owned())
             }
-            Err(_) => Err((ProblemKind::DanglingLink, format!("it links to `{real}`, which is not there"))),
+            Err(_) => {
+                Linked::Not(ProblemKind::DanglingLink, format!("it links to `{real}`, which is not there"))
+            }
         }
     }
 
@@ -218,13 +243,24 @@ impl Walk<'_> {
                     _ => {
                         model.keeps_dirs = true;
                         self.count(dir, &entry, &real, found);
+                        model.problems.push(not_read(&path, EntryKind::Dir));
                     }
                 }
+            } else if entry.name().is_none() || entry.stat.kind == EntryKind::Unknown {
+                model.keeps_dirs = true;
+                self.count(dir, &entry, &real, found);
+                model.problems.push(not_read(&path, EntryKind::Unknown));
             } else if partial(&&entry) {
                 self.partial(dir, &entry, &real, locked, model, found);
             } else {
                 found.book.add(&entry.stat, entry.stat.allocated, Users::one(model.owner));
-                model.records.push(StrayItem { path: real, stat: entry.stat, link_target: None });
+                let is_link = entry.stat.kind == EntryKind::Link;
+                let link_target = is_link.then(|| dir.read_link(&entry.raw_name).ok()).flatten();
+                if is_link {
+                    let base = real.rsplit_once('/').map_or("", |(parent, _)| parent);
+                    model.links.push(LooseLink::new(base, dir.read_link_raw(&entry.raw_name)));
+                }
+                model.records.push(StrayItem { path: real, stat: entry.stat, link_target });
             }
         }
     }
@@ -269,6 +305,17 @@ impl Walk<'_> {
     }
 }
 
+/// What of a model could not be read, so that not all of it could go.
+fn not_read(path: &str, kind: EntryKind) -> Problem {
+    let message = match kind {
+        EntryKind::Dir => "this directory cannot be read, or lies too deep; what lies in it is not known",
+        _ => {
+            "the system does not say what this is, or its name is not UTF-8; check its name and its permissions"
+        }
+    };
+    Problem::new(ProblemKind::Unreadable, Some(&path.escape_debug().to_string()), message)
+}
+
 fn in_store(key: &str, path: &str) -> String {
     match (key.is_empty(), path.is_empty()) {
         (true, _) => path.to_owned(),
@@ -290,7 +337,7 @@ fn empty_model(owner: u32, key: String, name: String) -> FoundModel {
         download_records: None,
         records: Vec::new(),
         uses: Vec::new(),
-        outside: Vec::new(),
+        links: Vec::new(),
         keeps_dirs: false,
         is_file: false,
     }

@@ -23,11 +23,10 @@ mod snapshot;
 
 use std::collections::{HashMap, HashSet};
 use std::ops::Range;
-use std::path::PathBuf;
 
 use rayon::prelude::*;
 
-use super::{Counted, Layout, by_text, count_all, followed_by_text};
+use super::{Counted, Layout, count_all};
 use crate::access::{DirHandle, Entry, EntryKind};
 use crate::held::{self, Held};
 use crate::ledger::{LedgerBuilder, OwnerId, Users};
@@ -76,11 +75,6 @@ impl Around<'_> {
             let rest = target[at + 1..].trim_matches('/');
             ((meta.dev(), meta.ino()) == root_id && crate::is_safe_relative(rest)).then(|| rest.to_owned())
         })
-    }
-
-    /// The absolute path that a link names, by its text alone.
-    fn by_text(&self, base: &str, target: &str) -> PathBuf {
-        by_text(self.root_path, base, target)
     }
 }
 
@@ -193,10 +187,12 @@ impl Layout for Hub {
             &mut strays,
             &mut beside,
         ));
-        let mut outside = Vec::new();
         for entry in others {
             match entry.name() {
-                Some(".locks") => read_locks(&root, entry, &repo_owners, &mut book, &mut strays),
+                Some(".locks") => {
+                    let names = Names { repos: &repo_owners, all: &entries };
+                    read_locks(&root, entry, &names, &mut book, &mut strays);
+                }
                 // The shared blob store has been counted.
                 Some("blobs") if shared.is_there() => {}
                 _ => {
@@ -214,9 +210,9 @@ impl Layout for Hub {
                 }
             }
         }
-        outside.extend(followed_by_text(&root_path, std::mem::take(&mut book.links)));
+        let links = std::mem::take(&mut book.links);
         let ledger = book.finish();
-        let found = FoundInStore { models, strays, ledger, held_elsewhere, beside, groups, outside };
+        let found = FoundInStore { models, strays, ledger, held_elsewhere, beside, groups, links };
         Ok(Scan::new(spec.clone(), filesystem, root, found))
     }
 }
@@ -272,11 +268,17 @@ fn unsafe_repo(entry: &Entry) -> Option<Problem> {
     })
 }
 
+/// What stands at the top of the cache, by name.
+struct Names<'a> {
+    repos: &'a HashMap<std::ffi::CString, Option<Range<OwnerId>>>,
+    all: &'a [Entry],
+}
+
 /// Counts `.locks`. A repo's lock files go with the last of the repo; those whose repo is gone are a row.
 fn read_locks(
     root: &DirHandle,
     entry: &Entry,
-    repos: &HashMap<std::ffi::CString, Option<Range<OwnerId>>>,
+    names: &Names<'_>,
     book: &mut LedgerBuilder,
     strays: &mut Vec<Stray>,
 ) {
@@ -297,7 +299,7 @@ fn read_locks(
     };
     for entry in entries {
         let path = format!(".locks/{}", entry.lossy_name());
-        if let Some(range) = repos.get(&entry.raw_name) {
+        if let Some(range) = names.repos.get(&entry.raw_name) {
             let users = match range {
                 Some(range) => Users::Range(range.start, range.end),
                 None => Users::Never,
@@ -306,7 +308,10 @@ fn read_locks(
             count_all(&locks, &entry, &path, &users, book, &mut found);
             continue;
         }
-        let free = entry.stat.kind == EntryKind::Dir
+        // Something of that name is here all the same: a link to a repo, or a name that is no repo's.
+        let is_gone = !names.all.iter().any(|one| one.raw_name == entry.raw_name);
+        let free = is_gone
+            && entry.stat.kind == EntryKind::Dir
             && entry.name().is_some()
             && locks.open_dir(&entry.raw_name).is_ok_and(|dir| held::any_in(&dir) == Held::No);
         let owner = free.then(|| book.owner());

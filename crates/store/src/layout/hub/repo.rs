@@ -10,6 +10,7 @@ use super::{Around, RepoScan, SharedUse, refs, repo_words};
 use crate::access::{DirHandle, Entry, EntryKind, Stat};
 use crate::details::is_hex;
 use crate::ledger::{OwnerId, Users};
+use crate::links::LooseLink;
 use crate::problem::{Problem, ProblemKind};
 use crate::scan::{FoundModel, RepoKind, RepoSnapshot, Stray, StrayItem};
 
@@ -33,7 +34,7 @@ pub(super) fn scan(around: &Around<'_>, entry: &Entry) -> RepoScan {
     let (blobs, mut loose) = repo.blobs(parts.blobs);
     let refs = repo.refs(parts.refs);
     let mut trees = repo.trees(parts.trees);
-    let mut found = repo.snapshots(parts.snapshots, &blobs);
+    let mut found = repo.snapshots(&parts, &blobs);
 
     let current = current_of(&found, &refs);
     // Which blob which snapshot uses.
@@ -42,7 +43,7 @@ pub(super) fn scan(around: &Around<'_>, entry: &Entry) -> RepoScan {
     for (index, (commit, stat, snapshot)) in found.drain(..).enumerate() {
         let owner = repo.scan.book.owner();
         owner_of.insert(commit.clone(), owner);
-        let Found { mut files, mut dirs, mut problems, mut rest, uses, flattened, mut foreign, outside } =
+        let Found { mut files, mut dirs, mut problems, mut rest, uses, flattened, mut foreign, links } =
             snapshot;
         repo.scan.foreign.append(&mut foreign);
         problems.extend(flattened_problem(&flattened));
@@ -98,7 +99,7 @@ pub(super) fn scan(around: &Around<'_>, entry: &Entry) -> RepoScan {
             download_records: None,
             records: rest,
             uses: Vec::new(),
-            outside,
+            links,
             keeps_dirs: false,
             is_file: false,
         });
@@ -135,6 +136,8 @@ pub(super) fn scan(around: &Around<'_>, entry: &Entry) -> RepoScan {
 /// A repo's parts, as far as they are the directories that they should be.
 struct Parts<'a> {
     blobs: Option<&'a Entry>,
+    /// Whether something stands in its place that is no directory.
+    blobs_odd: bool,
     refs: Option<&'a Entry>,
     trees: Option<&'a Entry>,
     snapshots: Option<&'a Entry>,
@@ -174,8 +177,15 @@ impl Repo<'_> {
     /// Sorts the repo's entries. What should be a directory and is none, and what no program puts there, means that
     /// the repo is not understood: then nothing in it is free by itself.
     fn parts<'e>(&mut self, entries: &'e [Entry]) -> Parts<'e> {
-        let mut parts =
-            Parts { blobs: None, refs: None, trees: None, snapshots: None, absent: None, understood: true };
+        let mut parts = Parts {
+            blobs: None,
+            blobs_odd: false,
+            refs: None,
+            trees: None,
+            snapshots: None,
+            absent: None,
+            understood: true,
+        };
         for entry in entries {
             let is_dir = entry.stat.kind == EntryKind::Dir;
             match entry.name() {
@@ -189,6 +199,7 @@ impl Repo<'_> {
                 }
                 name => {
                     parts.understood = false;
+                    parts.blobs_odd |= name == Some("blobs");
                     let path = format!("{}/{}", self.top, entry.lossy_name());
                     if matches!(name, Some("blobs" | "refs" | "snapshots")) {
                         self.stray(
@@ -243,7 +254,8 @@ impl Repo<'_> {
         let mut loose = Vec::new();
         for entry in entries {
             let Some(name) = entry.name().map(str::to_owned) else {
-                self.scan.book.add(&entry.stat, entry.stat.allocated, Users::Never);
+                let path = format!("{}/blobs/{}", self.top, entry.lossy_name());
+                self.count(&dir, &entry, &path);
                 continue;
             };
             let place = match entry.stat.kind {
@@ -273,6 +285,9 @@ impl Repo<'_> {
                     continue;
                 }
             };
+            if let Place::Broken { target, .. } = &place {
+                self.odd_blob(&dir, &entry, target);
+            }
             let certain = match place {
                 Place::Here => certain_of(self.around.asks_extents, &dir, &entry),
                 _ => entry.stat.allocated,
@@ -280,6 +295,14 @@ impl Repo<'_> {
             blobs.push(name, RepoBlob { stat: entry.stat, certain, place });
         }
         (blobs, loose)
+    }
+
+    /// A blob that is a link to anything but a shared blob, as programs leave that keep one copy of what several repos
+    /// have: it is not followed, and what it leads to is needed.
+    fn odd_blob(&mut self, dir: &DirHandle, entry: &Entry, target: &str) {
+        let base = format!("{}/blobs", self.top);
+        self.scan.foreign.extend(self.around.resolve(&base, target));
+        self.scan.book.links.push(LooseLink::new(&base, dir.read_link_raw(&entry.raw_name)));
     }
 
     /// A blob that is a link: it may lead into the shared blob store, and nowhere else.
@@ -335,8 +358,8 @@ impl Repo<'_> {
         trees
     }
 
-    fn snapshots(&mut self, part: Option<&Entry>, blobs: &Blobs) -> Vec<(String, Stat, Found)> {
-        let Some((dir, entries)) = self.list(part) else { return Vec::new() };
+    fn snapshots(&mut self, parts: &Parts<'_>, blobs: &Blobs) -> Vec<(String, Stat, Found)> {
+        let Some((dir, entries)) = self.list(parts.snapshots) else { return Vec::new() };
         let mut snapshots = Vec::new();
         for entry in entries {
             let path = format!("{}/snapshots/{}", self.top, entry.lossy_name());
@@ -365,7 +388,8 @@ impl Repo<'_> {
                 Ok(below) => {
                     let blobs_seen =
                         !self.scan.strays.iter().any(|stray| stray.problem.kind == ProblemKind::Unreadable);
-                    let walk = Walk { around: self.around, repo: self.top, blobs, blobs_seen };
+                    let blobs_odd = parts.blobs_odd;
+                    let walk = Walk { around: self.around, repo: self.top, blobs, blobs_seen, blobs_odd };
                     walk.walk(&below, "", &path, &mut found, 0);
                 }
                 Err(error) => found.problems.push(Problem::new(

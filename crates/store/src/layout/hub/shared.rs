@@ -241,7 +241,7 @@ fn accounted(root: &DirHandle, line: &str, uses: &[&SharedUse]) -> bool {
 }
 
 /// Whether somebody is just publishing a payload, or dropping it.
-fn lock_of(root: &DirHandle, path: &str) -> Held {
+pub(super) fn lock_of(root: &DirHandle, path: &str) -> Held {
     let Some((dir, name)) = path.rsplit_once('/') else { return Held::Unknown };
     let Ok(lock) = std::ffi::CString::new(format!("{name}.lock")) else { return Held::Unknown };
     root.open_dir_below(dir).map_or(Held::Unknown, |dir| held::of(&dir, &lock))

@@ -1,23 +1,31 @@
 //! What goes with the last of a repo: its directories, refs, listings and lock files.
 
 use super::super::{Counted, count_all, is_desktop_noise};
+use super::shared;
 use crate::access::{DirHandle, EntryKind};
 use crate::held::{self, Held};
 use crate::ledger::{LedgerBuilder, Users};
 use crate::scan::{Group, Scan, StrayItem};
 
 impl Scan {
-    /// Whether a download holds a lock of the repo that lies at `dir`, or may hold one that cannot be asked.
-    pub fn is_locked(&self, dir: &str) -> bool {
-        let locks = match self.root().open_dir(c".locks") {
-            Ok(locks) => locks,
-            Err(error) => return error.kind() != std::io::ErrorKind::NotFound,
+    /// Whether a download holds a lock of the repo that lies at `dir`: huggingface_hub's lie beside the repos, the Rust
+    /// hf-hub's beside the blobs.
+    pub fn lock_of_repo(&self, dir: &str) -> Held {
+        let open = |path: &str| match self.root().open_dir_below(path) {
+            Ok(dir) => Ok(dir),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Err(Held::No),
+            Err(_) => Err(Held::Unknown),
         };
-        let Ok(name) = std::ffi::CString::new(dir) else { return true };
-        match locks.open_dir(&name) {
-            Ok(dir) => held::any_in(&dir) != Held::No,
-            Err(error) => error.kind() != std::io::ErrorKind::NotFound,
-        }
+        let beside_repos =
+            open(&format!(".locks/{dir}")).map_or_else(|held| held, |locks| held::any_in(&locks));
+        let beside_blobs =
+            open(&format!("{dir}/blobs")).map_or_else(|held| held, |blobs| held::any_lock_in(&blobs));
+        beside_repos.max(beside_blobs)
+    }
+
+    /// Whether somebody holds the lock that lies beside a shared blob: it is being published or dropped.
+    pub fn lock_beside(&self, path: &str) -> Held {
+        shared::lock_of(self.root(), path)
     }
 
     /// What goes, beside its owners' own items, when all owners of a group go; deepest first. Read anew, for it is

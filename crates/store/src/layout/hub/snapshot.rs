@@ -1,12 +1,11 @@
 //! One snapshot: a directory of links to blobs.
 
-use std::ffi::CString;
 use std::io::Read;
-use std::path::PathBuf;
 
-use super::super::{by_text, certain_of, is_desktop_noise};
+use super::super::{certain_of, is_desktop_noise};
 use super::Around;
 use crate::access::{DirHandle, Entry, EntryKind, Stat};
+use crate::links::LooseLink;
 use crate::problem::{Problem, ProblemKind};
 use crate::scan::{Blob, FileEntry, Link, StrayItem};
 
@@ -73,8 +72,8 @@ pub(super) struct Found {
     pub(super) flattened: Vec<String>,
     /// Files elsewhere in the store that links lead to.
     pub(super) foreign: Vec<String>,
-    /// Where links lead that leave the store.
-    pub(super) outside: Vec<PathBuf>,
+    /// Links to anything but the repo's own blobs.
+    pub(super) links: Vec<LooseLink>,
 }
 
 pub(super) struct Walk<'a> {
@@ -84,7 +83,12 @@ pub(super) struct Walk<'a> {
     pub(super) blobs: &'a Blobs,
     /// Whether the repo's blobs could be listed: if not, a blob that was not seen may be there all the same.
     pub(super) blobs_seen: bool,
+    /// Whether something else stands where the repo's blobs should be: a link to them, mostly.
+    pub(super) blobs_odd: bool,
 }
+
+/// Directories of a snapshot deeper than this are not entered.
+const DEEPEST: u32 = 32;
 
 /// Text this long or shorter may be a link that a copying program wrote out as a file.
 const FLATTENED: std::ops::RangeInclusive<u64> = 40..=256;
@@ -106,6 +110,9 @@ impl Walk<'_> {
             };
             let Some(name) = entry.name() else {
                 found.rest.push(rest(None));
+                if entry.stat.kind == EntryKind::Link {
+                    found.links.push(LooseLink::new(place, dir.read_link_raw(&entry.raw_name)));
+                }
                 found.problems.push(Problem::new(
                     ProblemKind::NameNotUtf8,
                     Some(&entry.lossy_name()),
@@ -118,6 +125,9 @@ impl Walk<'_> {
                 EntryKind::File if is_desktop_noise(name) => found.rest.push(rest(None)),
                 EntryKind::Link => {
                     let target = dir.read_link(&entry.raw_name);
+                    if target.is_err() {
+                        found.links.push(LooseLink::new(place, dir.read_link_raw(&entry.raw_name)));
+                    }
                     match self.link(&entry, &target, &path, place, found) {
                         Ok(file) => found.files.push(file),
                         Err(problem) => {
@@ -133,7 +143,7 @@ impl Walk<'_> {
                         found.rest.push(rest(None));
                     }
                 },
-                EntryKind::Dir if depth < 32 => match dir.open_dir(&entry.raw_name) {
+                EntryKind::Dir if depth < DEEPEST => match dir.open_dir(&entry.raw_name) {
                     Ok(below) => {
                         let real = format!("{place}/{name}");
                         found.dirs.push((real.clone(), entry.stat));
@@ -144,6 +154,24 @@ impl Walk<'_> {
                         unreadable(&path, &error, found);
                     }
                 },
+                EntryKind::Unknown => {
+                    found.rest.push(rest(None));
+                    found.problems.push(Problem::new(
+                        ProblemKind::Unreadable,
+                        Some(&path),
+                        "the system does not say what this is; check the permissions of its directory",
+                    ));
+                }
+                EntryKind::Dir => {
+                    found.rest.push(rest(None));
+                    found.problems.push(Problem::new(
+                        ProblemKind::Unreadable,
+                        Some(&path),
+                        format!(
+                            "it is nested deeper than {DEEPEST} directories; what lies in it was not counted"
+                        ),
+                    ));
+                }
                 _ => {
                     found.rest.push(rest(None));
                     found.problems.push(Problem::new(
@@ -172,22 +200,23 @@ impl Walk<'_> {
             }
         };
         let Some(real) = self.around.resolve(place, target) else {
-            found.outside.push(self.around.by_text(place, target));
+            found.links.push(LooseLink::new(place, Ok(target.into())));
             return problem(
                 ProblemKind::LinkOutsideStore,
                 format!("it links to `{}`, outside the store; it was not followed", target.escape_debug()),
             );
         };
         let link = Link { target: target.clone(), stat: entry.stat };
-        self.reach(path, real, Some(link), found)
+        self.reach(path, place, real, link, found)
     }
 
     /// A file of the snapshot whose bytes should lie at `real`: the repo's blob, mostly.
     fn reach(
         &self,
         path: &str,
+        place: &str,
         real: String,
-        link: Option<Link>,
+        link: Link,
         found: &mut Found,
     ) -> Result<FileEntry, Problem> {
         let problem = |kind, message: String| Err(Problem::new(kind, Some(path), message));
@@ -198,7 +227,15 @@ impl Walk<'_> {
             .filter(|name| !name.contains('/'));
         if let Some(name) = blob_name {
             let Some((index, blob)) = self.blobs.get(name) else {
-                return if self.blobs_seen {
+                return if self.blobs_odd {
+                    problem(
+                        ProblemKind::LinkNotFollowed,
+                        format!(
+                            "the repo's `blobs` should be a directory and is none; it was not followed, so nobody can \
+                             tell whether its blob `{name}` is there"
+                        ),
+                    )
+                } else if self.blobs_seen {
                     problem(
                         ProblemKind::DanglingLink,
                         format!("its blob `{name}` is not there; download the model again to mend it"),
@@ -213,7 +250,7 @@ impl Walk<'_> {
                 };
             };
             found.uses.push(index);
-            let name = name.to_owned();
+            let (name, link) = (name.to_owned(), Some(link));
             return match &blob.place {
                 Place::Here => Ok(FileEntry {
                     path: path(),
@@ -256,11 +293,11 @@ impl Walk<'_> {
             };
         }
         // Elsewhere in the store: one hop, to a regular file. Whatever is there, it is somebody's who is linked to.
-        found.outside.push(by_text(self.around.root_path, "", &real));
-        match self.stat_below(&real) {
+        found.links.push(LooseLink::new(place, Ok(link.target.clone().into())));
+        match self.around.root.stat_below(&real) {
             Ok(stat) if stat.kind == EntryKind::File => {
                 found.foreign.push(real.clone());
-                Ok(FileEntry { path: path(), real, stat, certain: 0, link, blob: None })
+                Ok(FileEntry { path: path(), real, stat, certain: 0, link: Some(link), blob: None })
             }
             Ok(_) => problem(
                 ProblemKind::LinkNotFollowed,
@@ -270,16 +307,6 @@ impl Walk<'_> {
                 ProblemKind::DanglingLink,
                 format!("it links to `{real}`, which is not there; download the model again to mend it"),
             ),
-        }
-    }
-
-    fn stat_below(&self, path: &str) -> std::io::Result<Stat> {
-        let (parent, name) = path.rsplit_once('/').unwrap_or(("", path));
-        let name = CString::new(name)?;
-        if parent.is_empty() {
-            self.around.root.stat_of(&name)
-        } else {
-            self.around.root.open_dir_below(parent)?.stat_of(&name)
         }
     }
 
@@ -297,7 +324,7 @@ impl Walk<'_> {
             && blob.strip_prefix(self.repo).is_some_and(|rest| rest.starts_with("/blobs/"))
         {
             found.flattened.push(path.to_owned());
-            return self.reach(path, blob, Some(Link { target, stat: entry.stat }), found);
+            return self.reach(path, place, blob, Link { target, stat: entry.stat }, found);
         }
         let certain = certain_of(self.around.asks_extents, dir, entry);
         let real = format!("{place}/{}", entry.lossy_name());

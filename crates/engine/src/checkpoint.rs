@@ -5,8 +5,10 @@ use std::path::{Path, PathBuf};
 
 use mlx_rs::{Array, transforms};
 use mlxman_lm::decoder::Decoder;
+use mlxman_lm::families;
 use serde_json::Value;
 
+use crate::adapter::Lora;
 use crate::error::{EngineError, Kind, Result};
 use crate::ops::is_float;
 
@@ -48,6 +50,7 @@ pub struct Checkpoint {
     pub(crate) tensors: HashMap<String, Array>,
     /// Tensors that have another name in the files.
     pub(crate) renamed: HashSet<String>,
+    pub(crate) adapters: HashMap<String, Lora>,
     pub(crate) dtype: Dtype,
     dir: PathBuf,
 }
@@ -64,7 +67,22 @@ impl Checkpoint {
         let text = std::fs::read(&config).map_err(|error| bad(&config, error.to_string()))?;
         let document = serde_json::from_slice(&text).map_err(|error| bad(&config, error.to_string()))?;
         let tensors = read_tensors(&weight_files(dir)?)?;
-        Ok(Checkpoint { config: document, tensors, renamed: HashSet::new(), dtype, dir: dir.to_owned() })
+        Ok(Checkpoint {
+            config: document,
+            tensors,
+            renamed: HashSet::new(),
+            adapters: HashMap::new(),
+            dtype,
+            dir: dir.to_owned(),
+        })
+    }
+
+    /// What its config describes.
+    ///
+    /// # Errors
+    /// When no family of that name is known, or the config describes no model of it.
+    pub fn describe(&self) -> Result<Decoder> {
+        Ok(families::describe(&self.config)?)
     }
 
     /// Calls tensors as a description does.

@@ -18,6 +18,8 @@ pub enum Kind {
     BadFile,
     /// The config describes no model.
     BadConfig,
+    /// No decoder is known for the architecture.
+    UnknownFamily,
     /// A tensor is not there.
     MissingTensor,
     /// A tensor has a shape or a type that does not fit.
@@ -26,6 +28,8 @@ pub enum Kind {
     NotFiniteWeights,
     /// NaN or Inf in logits.
     NotFiniteLogits,
+    /// The same logits whatever the prompt.
+    Degenerate,
     /// MLX said no.
     Engine,
 }

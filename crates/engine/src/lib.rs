@@ -3,6 +3,8 @@
 //! Everything is behind the feature `mlx`; without it this crate is empty, and builds anywhere.
 
 #[cfg(feature = "mlx")]
+mod adapter;
+#[cfg(feature = "mlx")]
 mod attention;
 #[cfg(feature = "mlx")]
 mod cache;
@@ -31,6 +33,8 @@ mod norm;
 #[cfg(feature = "mlx")]
 mod ops;
 #[cfg(feature = "mlx")]
+mod parts;
+#[cfg(feature = "mlx")]
 mod quantized;
 #[cfg(feature = "mlx")]
 mod rope;
@@ -42,4 +46,5 @@ pub use crate::{
     error::{EngineError, Kind},
     generate::{Answers, Speed, answers, first_token, measure, random_prompt},
     model::Model,
+    parts::{Parts, read_parts},
 };

@@ -3,6 +3,7 @@
 use mlx_rs::{Array, ops};
 use mlxman_lm::decoder::Linear as Described;
 
+use crate::adapter::Lora;
 use crate::checkpoint::{Checkpoint, expect_shape};
 use crate::error::{EngineError, Kind, Result};
 use crate::lanes;
@@ -14,6 +15,7 @@ pub(crate) struct Linear {
     name: String,
     matrix: Matrix,
     bias: Option<Array>,
+    lora: Option<Lora>,
 }
 
 /// A matrix, or a stack of them, `[…, out, in]`.
@@ -121,20 +123,26 @@ impl Linear {
             Matrix::take(from, &name, &lead, input)?.cut(described.output, input)?
         };
         let bias = described.bias.then(|| from.take(&format!("{name}.bias"), &lead)).transpose()?;
-        Ok(Linear { name, matrix, bias })
+        let lora = from.take_lora(&name, input, described.output)?;
+        Ok(Linear { name, matrix, bias, lora })
     }
 
     pub(crate) fn forward(&self, x: &Array) -> Result<Array> {
-        match (&self.matrix, &self.bias) {
-            (Matrix::Plain(transposed), Some(bias)) => Ok(ops::addmm(bias, x, transposed, 1.0, 1.0)?),
-            (matrix, None) => matrix.product(x),
-            (matrix, Some(bias)) => Ok(matrix.product(x)?.add(bias)?),
+        let out = match (&self.matrix, &self.bias) {
+            (Matrix::Plain(transposed), Some(bias)) => ops::addmm(bias, x, transposed, 1.0, 1.0)?,
+            (matrix, None) => matrix.product(x)?,
+            (matrix, Some(bias)) => matrix.product(x)?.add(bias)?,
+        };
+        match &self.lora {
+            Some(lora) => Ok(out.add(lora.addition(x)?)?),
+            None => Ok(out),
         }
     }
 
     pub(crate) fn arrays(&self) -> Vec<(String, Array)> {
         let bias = self.bias.iter().map(|bias| (format!("{}.bias", self.name), bias.clone()));
-        self.matrix.arrays(&self.name).into_iter().chain(bias).collect()
+        let lora = self.lora.iter().flat_map(|lora| lora.arrays(&self.name));
+        self.matrix.arrays(&self.name).into_iter().chain(bias).chain(lora).collect()
     }
 }
 

@@ -3,7 +3,6 @@
 use mlx_rs::{Array, ops};
 use mlxman_lm::config::ConfigError;
 use mlxman_lm::decoder::{Attention as DescribedAttention, Decoder, Layer as DescribedLayer, Residual};
-use mlxman_lm::families;
 
 use crate::attention::Attention;
 use crate::cache::{Cache, Mask};
@@ -75,7 +74,11 @@ impl State {
 
 impl From<ConfigError> for EngineError {
     fn from(error: ConfigError) -> Self {
-        EngineError::new(Kind::BadConfig, error.to_string())
+        let kind = match &error {
+            ConfigError::UnknownFamily(_) => Kind::UnknownFamily,
+            _ => Kind::BadConfig,
+        };
+        EngineError::new(kind, error.to_string())
     }
 }
 
@@ -85,9 +88,10 @@ impl Model {
     /// # Errors
     /// When the config describes no model, a tensor is missing, has another shape or is not finite, or MLX says no.
     pub fn load(mut from: Checkpoint, progress: &mut Progress<'_>) -> Result<Model> {
-        let described = families::describe(&from.config)?;
+        let described = from.describe()?;
         from.rename(&described);
         let mut model = Model::build(&mut from, &described)?;
+        from.check_adapters_used()?;
         drop(from);
         let arrays = model.arrays();
         model.tensors = arrays.len() as u64;
@@ -143,7 +147,10 @@ impl Model {
             windows: windows.collect(),
         };
         let one = model.embed(&Array::from_slice(&[0i32], &[1, 1]), 0)?;
-        model.dtype = format!("{:?}", one.dtype()).to_lowercase();
+        // A norm in single precision makes all that follows so, whatever the embedding gives.
+        let single = [Some(one.dtype()), model.norm.dtype()].contains(&Some(mlx_rs::Dtype::Float32));
+        let dtype = if single { mlx_rs::Dtype::Float32 } else { one.dtype() };
+        model.dtype = format!("{dtype:?}").to_lowercase();
         Ok(model)
     }
 

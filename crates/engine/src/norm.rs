@@ -34,6 +34,11 @@ impl Norm {
         Ok(Norm { name, kind: described.kind, eps: described.eps, weight, bias })
     }
 
+    /// The type of its weight, if it has one.
+    pub(crate) fn dtype(&self) -> Option<mlx_rs::Dtype> {
+        self.weight.as_ref().map(Array::dtype)
+    }
+
     pub(crate) fn forward(&self, x: &Array) -> Result<Array> {
         Ok(match self.kind {
             NormKind::Rms | NormKind::RmsPlusOne => fast::rms_norm(x, self.weight.as_ref(), self.eps)?,

@@ -3,8 +3,8 @@
 use std::time::Instant;
 
 use mlxman_engine::{
-    Checkpoint, Device, Dtype, EngineError, Kind, Model, Speed, answers, first_token, measure, peak_bytes,
-    random_prompt, reset_peak,
+    Checkpoint, Device, Dtype, EngineError, Kind, Model, Parts, Speed, answers, first_token, measure,
+    peak_bytes, random_prompt, read_parts, reset_peak,
 };
 use mlxman_verify::protocol::{
     Answers, DtypeChoice, EngineInfo, Event, Failure, FailureKind, Level, Measure, Question, Rate, Report,
@@ -58,6 +58,7 @@ fn kind_of(kind: Kind) -> FailureKind {
         Kind::WrongShape => FailureKind::WrongShape,
         Kind::NotFiniteWeights => FailureKind::NotFiniteWeights,
         Kind::NotFiniteLogits => FailureKind::NotFiniteLogits,
+        Kind::Degenerate => FailureKind::Degenerate,
         _ => FailureKind::Engine,
     }
 }
@@ -65,14 +66,21 @@ fn kind_of(kind: Kind) -> FailureKind {
 fn run(device: &Device, request: &Request, out: &mut Out, report: &mut Report) -> Result<(), EngineError> {
     reset_peak();
     let start = Instant::now();
-    let dtype = dtype_of(request.dtype, device);
-    let checkpoint = Checkpoint::open(&request.model, dtype)?;
     let id = request.id;
     let mut say = |phase: &str, done: u64, total: u64| {
         // Whoever does not listen any more has ended this process's reason to be.
         let _ = out.say(&Event::Phase { id, phase: phase.to_owned(), done, total });
     };
     say("load", 0, 0);
+    let Some(checkpoint) = language_model(request, device, report)? else {
+        let parts = read_parts(&request.model, &mut |done, total| say("load", done, total))?;
+        report.tensors = parts.tensors;
+        report.tensor_bytes = parts.bytes;
+        report.level = Some(Level::Load);
+        report.load_seconds = Some(start.elapsed().as_secs_f64());
+        report.instead = Some(instead(&parts, report.unknown_architecture.as_deref()));
+        return Ok(());
+    };
     let model = Model::load(checkpoint, &mut |done, total| say("load", done, total))?;
     report.level = Some(Level::Load);
     report.family = Some(model.family.to_owned());
@@ -86,12 +94,69 @@ fn run(device: &Device, request: &Request, out: &mut Out, report: &mut Report) -
     say("prompt", 0, 1);
     let (_, seconds) = first_token(&model, &random_prompt(model.vocab, 8))?;
     report.first_token_seconds = Some(seconds);
+    listens(&model)?;
     if let Some(question) = &request.answers {
         say("answers", 0, 1);
         report.answers = Some(answer(device, &model, question)?);
     }
     speeds(&model, request.measure, &mut say, report)?;
     report.level = Some(Level::Generate);
+    Ok(())
+}
+
+/// The files of a model that a decoder is known for; else `None`, and the report says which architecture it is.
+fn language_model(
+    request: &Request,
+    device: &Device,
+    report: &mut Report,
+) -> Result<Option<Checkpoint>, EngineError> {
+    if !request.model.join("config.json").exists() {
+        return Ok(None);
+    }
+    let mut checkpoint = Checkpoint::open(&request.model, dtype_of(request.dtype, device))?;
+    if let Err(error) = checkpoint.describe() {
+        if error.kind != Kind::UnknownFamily {
+            return Err(error);
+        }
+        let named = checkpoint.config.get("model_type").and_then(serde_json::Value::as_str);
+        report.unknown_architecture = Some(named.unwrap_or("without a name").to_owned());
+        return Ok(None);
+    }
+    if let Some(adapter) = &request.adapter {
+        checkpoint.put_over(adapter)?;
+    }
+    Ok(Some(checkpoint))
+}
+
+/// What was done with a model that no decoder is known for.
+fn instead(parts: &Parts, architecture: Option<&str>) -> String {
+    let of = match parts.components.as_slice() {
+        [] => String::new(),
+        components => format!(" of {}", components.join(", ")),
+    };
+    let why = match architecture {
+        Some(name) => format!("there is no decoder for `{name}`"),
+        None => "it is no language model".to_owned(),
+    };
+    format!("{why}: its {} tensors{of} were read, and are finite", parts.tensors)
+}
+
+/// A model whose logits are the same whatever it is told has a broken part.
+fn listens(model: &Model) -> Result<(), EngineError> {
+    let length = 8.min(model.vocab.max(2) - 1);
+    let prompt: Vec<u32> = random_prompt(model.vocab, length);
+    let other: Vec<u32> = prompt.iter().map(|token| (token + 1) % model.vocab.max(1) as u32).collect();
+    let logits = |prompt: &[u32]| Ok::<_, EngineError>(answers(model, prompt, usize::MAX, 0)?.logits_head);
+    let (one, two) = (logits(&prompt)?, logits(&other)?);
+    let is_flat = |logits: &[f32]| logits.iter().all(|logit| Some(logit) == logits.first());
+    if model.vocab > 1 && (one == two || is_flat(&one)) {
+        return Err(EngineError {
+            kind: Kind::Degenerate,
+            message: "it says the same whatever it is told: two different prompts give the same logits, or all tokens \
+                      are equally likely; a matrix of it may be zero"
+                .to_owned(),
+        });
+    }
     Ok(())
 }
 

@@ -30,6 +30,8 @@ pub enum Kind {
     NotFiniteLogits,
     /// The same logits whatever the prompt.
     Degenerate,
+    /// The tokenizer knows tokens that the model has no embedding for.
+    Vocabulary,
     /// MLX said no.
     Engine,
 }

@@ -67,6 +67,27 @@ pub fn first_token(model: &Model, prompt: &[u32]) -> Result<(u32, f64)> {
     Ok((token_of(&token)?, seconds))
 }
 
+/// The most likely tokens after a prompt, at most `most`, and none from the first one of `eos` on.
+///
+/// # Errors
+/// As [`answers`].
+pub fn generate(model: &Model, prompt: &[u32], most: usize, eos: &[u32]) -> Result<Vec<u32>> {
+    check_tokens(model, prompt)?;
+    let mut state = model.begin();
+    let logits = prefill(model, prompt, &mut state)?;
+    numbers(&logits)?;
+    let mut steps = Steps::after(model, state, &logits)?;
+    let mut tokens = Vec::with_capacity(most);
+    while tokens.len() < most {
+        let token = steps.next()?;
+        if eos.contains(&token) {
+            break;
+        }
+        tokens.push(token);
+    }
+    Ok(tokens)
+}
+
 /// One trial: a prompt is read, and `count` tokens are generated; the prompt's time goes to the first of them.
 ///
 /// # Errors

@@ -4,8 +4,11 @@
 //! [`families::describe`] turns a `config.json` into a [`decoder::Decoder`], a description made of parts.
 //! `mlxman-engine` runs such a description on MLX, and `mlxman-verify` compares it with the tensors of a checkpoint.
 
+pub mod chat;
 pub mod config;
 pub mod decoder;
 pub mod families;
+pub mod files;
 mod rope;
 pub mod tensors;
+pub mod tokenizer;

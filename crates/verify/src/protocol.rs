@@ -200,6 +200,9 @@ pub struct Report {
     /// What was generated for a short prompt, where there is a tokenizer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub text: Option<String>,
+    /// What is worth knowing and is no failure, such as a chat template that cannot be rendered.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<String>,
     /// The known answers that were asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub answers: Option<Answers>,

@@ -13,6 +13,7 @@ use mlxman_verify::protocol::{
 
 use crate::Out;
 use crate::measure::{peak_of_process, rate};
+use crate::words::Words;
 
 /// MLX, started.
 pub(crate) struct Engine {
@@ -59,6 +60,7 @@ fn kind_of(kind: Kind) -> FailureKind {
         Kind::NotFiniteWeights => FailureKind::NotFiniteWeights,
         Kind::NotFiniteLogits => FailureKind::NotFiniteLogits,
         Kind::Degenerate => FailureKind::Degenerate,
+        Kind::Vocabulary => FailureKind::Vocabulary,
         _ => FailureKind::Engine,
     }
 }
@@ -92,9 +94,14 @@ fn run(device: &Device, request: &Request, out: &mut Out, report: &mut Report) -
         return Ok(());
     }
     say("prompt", 0, 1);
-    let (_, seconds) = first_token(&model, &random_prompt(model.vocab, 8))?;
+    let words = Words::of(&request.model, model.vocab, &mut report.notes)?;
+    let prompt = words.as_ref().map_or_else(|| random_prompt(model.vocab, 8), |words| words.prompt.clone());
+    let (_, seconds) = first_token(&model, &prompt)?;
     report.first_token_seconds = Some(seconds);
     listens(&model)?;
+    if let Some(words) = &words {
+        report.text = Some(words.answer(&model)?);
+    }
     if let Some(question) = &request.answers {
         say("answers", 0, 1);
         report.answers = Some(answer(device, &model, question)?);

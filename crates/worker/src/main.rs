@@ -8,6 +8,8 @@
 mod job;
 #[cfg(feature = "mlx")]
 mod measure;
+#[cfg(feature = "mlx")]
+mod words;
 
 use std::io::{self, BufRead as _, Write as _};
 use std::process::ExitCode;

@@ -281,7 +281,7 @@ fn best_groups(scores: &Array, groups: Groups) -> Result<Array> {
 
 /// Stacks the experts of a checkpoint that has them one by one.
 fn join(from: &mut Checkpoint, stacked: &str, single: &str, count: usize) -> Result<()> {
-    for end in ["weight", "scales", "biases"] {
+    for end in ["weight", "scales", "biases", "bias"] {
         let name = |expert: usize| format!("{}.{end}", single.replace("{}", &expert.to_string()));
         if !from.tensors.contains_key(&name(0)) {
             continue;

@@ -46,6 +46,7 @@ struct Stack {
 impl Experts {
     pub(crate) fn take(from: &mut Checkpoint, described: &Described) -> Result<Experts> {
         let (count, hidden, inner) = (described.count, described.hidden, described.inner);
+        crate::fused::split(from, &described.names)?;
         if let Some(single) = &described.names.single {
             for (stacked, single) in described.names.stacked.iter().zip(single) {
                 join(from, stacked, single, count)?;
@@ -89,7 +90,7 @@ impl Experts {
             gate,
             up,
             down,
-            activation: described.activation,
+            activation: described.activation.clone(),
             shared,
         })
     }
@@ -201,7 +202,7 @@ impl Experts {
         }
         let up = self.up.forward(&x, &chosen, sorts)?;
         let gate = self.gate.forward(&x, &chosen, sorts)?;
-        let mut out = self.down.forward(&gated(self.activation, &gate, &up)?, &chosen, sorts)?;
+        let mut out = self.down.forward(&gated(&self.activation, &gate, &up)?, &chosen, sorts)?;
         if let Some(back) = back {
             let (ones, size) = (out.shape()[out.ndim() - 2], out.shape()[out.ndim() - 1]);
             let shape: Vec<i32> = indices.shape().iter().copied().chain([ones, size]).collect();

@@ -4,7 +4,8 @@ use super::experts::{Crowd, dense_layers, groups};
 use super::parts::{Sizes, gated, head, layer, layer_name};
 use crate::config::{Config, ConfigError};
 use crate::decoder::{
-    Activation, Choice, Decoder, Embedding, Experts, Linear, Mix, Mlp, Precision, QkNorm, Qkv, Scores, Shared,
+    Activation, Choice, Decoder, Embedding, Experts, Head, HeadNorm, Linear, Mix, Mlp, Precision, QkNorm,
+    Qkv, Scores, Shared,
 };
 use crate::rope::{Plan, rope};
 
@@ -34,7 +35,9 @@ pub(super) fn bailing_moe(config: Config<'_>) -> Result<Decoder, ConfigError> {
         Ok(layer(heads, mlp, sizes.pre_norms(&prefix)))
     });
     let layers = layers.collect::<Result<_, ConfigError>>()?;
-    let plain = sizes.decoder("bailing_moe", layers, head(config, false));
+    let normalised = config.flag("norm_head", false).then_some(HeadNorm::Elements);
+    let head = Head { normalised, ..head(config, false) };
+    let plain = sizes.decoder("bailing_moe", layers, head);
     Ok(Decoder { embedding: Embedding::plain("model.word_embeddings"), ..plain })
 }
 

@@ -13,6 +13,7 @@ pub(super) fn expert_names(prefix: &str) -> ExpertNames {
     ExpertNames {
         stacked: NAMES.map(|name| format!("{prefix}.switch_mlp.{name}")),
         single: Some(NAMES.map(|name| format!("{prefix}.experts.{{}}.{name}"))),
+        fused: None,
     }
 }
 

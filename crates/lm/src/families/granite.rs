@@ -1,9 +1,11 @@
 //! The granite families: llama with a factor at every join.
 
-use super::experts::Crowd;
+use super::experts::{Crowd, expert_names};
 use super::parts::{Sizes, head, layer, layer_name, with_scale};
 use crate::config::{Config, ConfigError};
-use crate::decoder::{Choice, Decoder, Embedding, Experts, Head, Linear, Mlp, Precision, Scores};
+use crate::decoder::{
+    Choice, Decoder, Embedding, ExpertNames, Experts, Fused, FusedForm, Head, Linear, Mlp, Precision, Scores,
+};
 use crate::rope::{Plan, rope};
 
 pub(super) fn granite(config: Config<'_>) -> Result<Decoder, ConfigError> {
@@ -16,8 +18,14 @@ pub(super) fn granitemoe(config: Config<'_>) -> Result<Decoder, ConfigError> {
     decoder(config, "granitemoe", |sizes, prefix| {
         let crowd = Crowd::read(config, "num_local_experts", sizes.inner)?;
         let inside = format!("{prefix}.block_sparse_moe");
+        let fused = Fused {
+            gate_up: format!("{inside}.input_linear.weight"),
+            down: format!("{inside}.output_linear.weight"),
+            form: FusedForm::Halves,
+        };
         let choice = Choice::plain(Scores::SoftmaxOfChosen, Precision::Single);
         Ok(Mlp::Experts(Box::new(Experts {
+            names: ExpertNames { fused: Some(fused), ..expert_names(&inside) },
             router: Linear::new(format!("{inside}.router.layer"), sizes.hidden, crowd.count),
             ..crowd.experts(sizes, &inside, choice)
         })))

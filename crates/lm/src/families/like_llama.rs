@@ -30,6 +30,27 @@ fn layers(
     layers.collect()
 }
 
+/// An MLP without a gate whose activation is learnt, and norms of each head's queries and keys.
+pub(super) fn apertus(config: Config<'_>) -> Result<Decoder, ConfigError> {
+    let sizes = Sizes::read(config, "rms_norm_eps", 1e-5)?.with_even_heads();
+    let positions = rope(config, Plan::read(config, sizes.head_dim, 12_000_000.0)?)?;
+    let bias = config.flag("mlp_bias", false);
+    let layers = (0..sizes.layers).map(|index| {
+        let prefix = layer_name(index);
+        let mut heads = sizes.heads(&prefix, &positions, false, false);
+        let (q, k) = sizes.head_norms(&format!("{prefix}.self_attn"), "q_norm", "k_norm");
+        heads.qk_norm = QkNorm::EachHead(q, k);
+        let mlp = Mlp::Plain {
+            up: Linear::new(format!("{prefix}.mlp.up_proj"), sizes.hidden, sizes.inner).biased(bias),
+            down: Linear::new(format!("{prefix}.mlp.down_proj"), sizes.inner, sizes.hidden).biased(bias),
+            activation: Activation::XieLu(format!("{prefix}.mlp.act_fn")),
+        };
+        let norm = |name: &str| sizes.rms(format!("{prefix}.{name}"));
+        layer(heads, mlp, pre_norms(norm("attention_layernorm"), norm("feedforward_layernorm")))
+    });
+    Ok(sizes.decoder("apertus", layers.collect(), head(config, false)))
+}
+
 /// Neighbours are paired, and one switch is for all biases.
 pub(super) fn ernie4_5(config: Config<'_>) -> Result<Decoder, ConfigError> {
     let sizes = Sizes::read(config, "rms_norm_eps", 1e-5)?;

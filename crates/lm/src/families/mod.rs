@@ -1,6 +1,7 @@
 //! Families of models, each a description of what differs. What they are checked against is mlx_lm.
 
 mod afmoe;
+mod baichuan;
 mod bailing;
 mod cohere;
 mod dbrx;
@@ -46,6 +47,8 @@ pub struct Family {
 /// Every family, sorted by name.
 pub const FAMILIES: &[Family] = &[
     Family { names: &["afmoe"], describe: afmoe::afmoe },
+    Family { names: &["apertus"], describe: like_llama::apertus },
+    Family { names: &["baichuan_m1"], describe: baichuan::baichuan_m1 },
     Family { names: &["bailing_moe"], describe: bailing::bailing_moe },
     Family { names: &["cohere"], describe: cohere::cohere },
     Family { names: &["cohere2"], describe: cohere::cohere2 },

@@ -1,11 +1,11 @@
 //! The qwen families.
 
-use super::experts::{Crowd, shared};
+use super::experts::{Crowd, expert_names, shared};
 use super::parts::{Sizes, head_norm, layer, layer_name, pre_norms};
 use crate::config::{Config, ConfigError};
 use crate::decoder::{
-    Activation, Choice, Decoder, Embedding, Experts, GateUp, Gated, Head, Linear, Mix, Mlp, Precision,
-    QkNorm, Qkv, Scores, Shared,
+    Activation, Choice, Decoder, Embedding, ExpertNames, Experts, Fused, FusedForm, GateUp, Gated, Head,
+    Linear, Mix, Mlp, Precision, QkNorm, Qkv, Scores, Shared,
 };
 use crate::rope::{Plan, rope, theta};
 
@@ -156,5 +156,11 @@ fn each_head(prefix: &str, sizes: Sizes) -> QkNorm {
 
 fn some_of(config: Config<'_>, sizes: Sizes, prefix: &str, choice: Choice) -> Result<Experts, ConfigError> {
     let crowd = Crowd::read(config, "num_experts", config.size("moe_intermediate_size")?)?;
-    Ok(crowd.experts(sizes, prefix, choice))
+    let fused = Fused {
+        gate_up: format!("{prefix}.experts.gate_up_proj"),
+        down: format!("{prefix}.experts.down_proj"),
+        form: FusedForm::SwappedHalves,
+    };
+    let names = ExpertNames { fused: Some(fused), ..expert_names(prefix) };
+    Ok(Experts { names, ..crowd.experts(sizes, prefix, choice) })
 }

@@ -2,7 +2,7 @@
 
 use mlx_rs::fast::{ScaledDotProductAttentionMask, scaled_dot_product_attention};
 use mlx_rs::{Array, Dtype, fast, ops};
-use mlxman_lm::decoder::{Growth, Heads, QkNorm, Qkv};
+use mlxman_lm::decoder::{Blend, Growth, Heads, QkNorm, Qkv};
 
 use crate::cache::{Cache, Mask};
 use crate::checkpoint::Checkpoint;
@@ -27,6 +27,7 @@ pub(crate) struct Attention {
     queries_in_float32: bool,
     clip: Option<f32>,
     gate: Option<Linear>,
+    blend: Option<(Array, Array)>,
     growth: Option<Growth>,
 }
 
@@ -86,6 +87,13 @@ impl Attention {
             queries_in_float32: described.queries_in_float32,
             clip: described.clip,
             gate: described.gate.as_ref().map(|gate| Linear::take(from, gate)).transpose()?,
+            blend: match &described.blend {
+                Some(Blend { keys, values }) => {
+                    let mut weights = |name: &str| from.take(name, &[1, 1, described.kv_heads, 1, 2]);
+                    Some((weights(keys)?, weights(values)?))
+                }
+                None => None,
+            },
             growth: described.growth,
         })
     }
@@ -119,15 +127,23 @@ impl Attention {
             _ => {}
         }
         let order = [0, 2, 1, 3];
+        (k, v) = (k.transpose_axes(&order)?, v.transpose_axes(&order)?);
+        if let Some((k_weights, v_weights)) = &self.blend {
+            let before = cache.before.take();
+            let last = (part(&k, 2, tokens - 1, tokens)?, part(&v, 2, tokens - 1, tokens)?);
+            cache.before = Some(last);
+            let (k_before, v_before) = before.as_ref().map_or((None, None), |(k, v)| (Some(k), Some(v)));
+            (k, v) = (blended(&k, k_before, k_weights)?, blended(&v, v_before, v_weights)?);
+        }
         q = self.rope.forward(&q.transpose_axes(&order)?, cache.offset())?;
-        k = self.rope.forward(&k.transpose_axes(&order)?, cache.offset())?;
+        k = self.rope.forward(&k, cache.offset())?;
         if let HeadNorms::EachHeadRotated(q_norm, k_norm) = &self.qk_norm {
             (q, k) = (q_norm.forward(&q)?, k_norm.forward(&k)?);
         }
         if let Some(growth) = self.growth {
             q = q.multiply(grown(growth, cache.offset(), tokens)?.as_dtype(x.dtype())?)?;
         }
-        let (k, v) = cache.extend(k, v.transpose_axes(&order)?)?;
+        let (k, v) = cache.extend(k, v)?;
         let out = self.attend(q, &k, &v, mask)?;
         let mut out = out.transpose_axes(&order)?.reshape(&[batch, tokens, -1])?;
         if let Some(gate) = &self.gate {
@@ -227,6 +243,10 @@ impl Attention {
                 arrays.push(("k_norm.weight".to_owned(), k.clone()));
             }
         }
+        if let Some((keys, values)) = &self.blend {
+            arrays.push(("conv_k".to_owned(), keys.clone()));
+            arrays.push(("conv_v".to_owned(), values.clone()));
+        }
         arrays.extend(self.sinks.iter().map(|sinks| ("sinks".to_owned(), sinks.clone())));
         arrays
     }
@@ -241,6 +261,21 @@ fn head_weights(from: &mut Checkpoint, name: &str, heads: usize, head_dim: usize
         .map(|head| vector(from, &format!("{}.weight", name.replace("{}", &head.to_string())), head_dim))
         .collect::<Result<_>>()?;
     Ok(ops::stack(&each, 0)?)
+}
+
+/// Each token's part and that of the one before, `[batch, heads, tokens, head]`; the first one's is `before`, or
+/// nothing.
+fn blended(x: &Array, before: Option<&Array>, weights: &Array) -> Result<Array> {
+    let shape = x.shape();
+    let (heads, tokens) = (shape[1], shape[2]);
+    let weights = weights.reshape(&[1, heads, 2, 1])?;
+    let first = match before {
+        Some(before) => before.clone(),
+        None => ops::zeros_dtype(&[shape[0], heads, 1, shape[3]], x.dtype())?,
+    };
+    let behind = if tokens == 1 { first } else { ops::concatenate(&[first, part(x, 2, 0, tokens - 1)?], 2)? };
+    let theirs = behind.multiply(part(&weights, 2, 0, 1)?)?;
+    Ok(theirs.add(x.multiply(part(&weights, 2, 1, 2)?)?)?)
 }
 
 /// What queries are multiplied with, `[tokens, 1]`.

@@ -30,6 +30,8 @@ pub(crate) struct Cache {
     window: Option<i32>,
     /// Where the next token goes, in a window's cache.
     next: i32,
+    /// The last token's key and value, as they are before they are blended.
+    pub(crate) before: Option<(Array, Array)>,
 }
 
 impl Cache {
@@ -162,7 +164,8 @@ impl Cache {
 
     /// What has to be evaluated so that nothing of a prompt stays undone.
     pub(crate) fn arrays(&self) -> impl Iterator<Item = &Array> {
-        self.keys.iter().chain(&self.values)
+        let before = self.before.iter().flat_map(|(key, value)| [key, value]);
+        self.keys.iter().chain(&self.values).chain(before)
     }
 }
 

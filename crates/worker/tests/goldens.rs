@@ -1,72 +1,14 @@
 //! Every family and every quantization gives what mlx_lm gives: the logits after a prompt, and the tokens that follow.
 #![cfg(feature = "mlx")]
 
-use std::io::{BufRead as _, BufReader, Write as _};
-use std::path::Path;
-use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+mod support;
 
 use mlxman_testkit::{Answers, Golden};
-use mlxman_verify::protocol::{DtypeChoice, Event, Level, Measure, Question, Report, Request};
+use mlxman_verify::protocol::{DtypeChoice, Question, Report};
+use support::Worker;
 
 /// Families in the list of goldens that mlxman has no decoder for.
 const UNKNOWN: &[&str] = &[];
-
-/// A worker that is asked one thing after the other.
-struct Worker {
-    child: Child,
-    input: ChildStdin,
-    output: BufReader<ChildStdout>,
-    asked: u64,
-}
-
-impl Worker {
-    fn start() -> Self {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_mlxman-worker"))
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("the worker starts");
-        let input = child.stdin.take().expect("its input");
-        let output = BufReader::new(child.stdout.take().expect("its output"));
-        let mut worker = Worker { child, input, output, asked: 0 };
-        assert!(matches!(worker.hear(), Event::Ready { engine: Some(_), .. }));
-        worker
-    }
-
-    fn hear(&mut self) -> Event {
-        let mut line = String::new();
-        self.output.read_line(&mut line).expect("a line of the worker");
-        serde_json::from_str(&line).unwrap_or_else(|error| panic!("{error}: `{line}`"))
-    }
-
-    fn ask(&mut self, model: &Path, dtype: DtypeChoice, question: Option<Question>) -> Report {
-        self.asked += 1;
-        let request = Request {
-            id: self.asked,
-            model: model.to_owned(),
-            adapter: None,
-            level: Level::Generate,
-            dtype,
-            measure: Measure { trials: 0, ..Measure::default() },
-            answers: question,
-        };
-        let line = serde_json::to_string(&request).expect("a request");
-        writeln!(self.input, "{line}").expect("the worker listens");
-        loop {
-            if let Event::Done { id, report } = self.hear() {
-                assert_eq!(id, self.asked);
-                return *report;
-            }
-        }
-    }
-}
-
-impl Drop for Worker {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
 
 fn question(answers: &Answers) -> Question {
     Question {

@@ -42,8 +42,19 @@ pub struct Heads {
     pub clip: Option<f32>,
     /// What comes out is multiplied with the sigmoid of this product of what went in (afmoe).
     pub gate: Option<Linear>,
+    /// Keys and values are blended with those of the token before.
+    pub blend: Option<Blend>,
     /// Queries grow with their position.
     pub growth: Option<Growth>,
+}
+
+/// The part of the token before, and the token's own, for each key head: a tensor for keys, one for values (baichuan_m1).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Blend {
+    /// Of keys.
+    pub keys: String,
+    /// Of values.
+    pub values: String,
 }
 
 /// Queries times `1 + beta * ln(1 + floor(position / length))` (ministral3).

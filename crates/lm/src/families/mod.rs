@@ -91,6 +91,7 @@ pub const FAMILIES: &[Family] = &[
     Family { names: &["minimax", "minimax_m2"], describe: mixtral::minimax },
     Family { names: &["ministral3"], describe: like_llama::ministral3 },
     Family { names: &["mistral3", "llava"], describe: wrappers::mistral3 },
+    Family { names: &["mistral4"], describe: deepseek::mistral4 },
     Family { names: &["mixtral"], describe: mixtral::mixtral },
     Family { names: &["nanochat"], describe: nanochat::nanochat },
     Family { names: &["nemotron"], describe: like_llama::nemotron },

@@ -134,3 +134,79 @@ pub fn describe(document: &Value) -> Result<Decoder, ConfigError> {
     let family = family_of(model_type).ok_or_else(|| ConfigError::UnknownFamily(model_type.to_owned()))?;
     (family.describe)(config)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_name_is_there_once_and_in_order() {
+        let first: Vec<String> = FAMILIES.iter().map(|family| family.names[0].to_lowercase()).collect();
+        assert!(first.is_sorted(), "{first:?}");
+        let mut names: Vec<&str> = FAMILIES.iter().flat_map(|family| family.names.iter().copied()).collect();
+        let count = names.len();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), count);
+    }
+
+    /// Whatever a config says, nothing panics: each key of many families at odd values.
+    #[test]
+    fn odd_numbers_are_errors_at_worst() {
+        let keys = [
+            "hidden_size",
+            "num_hidden_layers",
+            "num_attention_heads",
+            "num_key_value_heads",
+            "vocab_size",
+            "intermediate_size",
+            "head_dim",
+            "n_positions",
+            "num_experts",
+            "num_local_experts",
+            "num_experts_per_tok",
+            "moe_intermediate_size",
+            "sliding_window",
+            "sliding_window_pattern",
+            "qk_rope_head_dim",
+            "qk_nope_head_dim",
+            "kv_lora_rank",
+            "v_head_dim",
+            "n_routed_experts",
+            "n_shared_experts",
+            "n_group",
+            "topk_group",
+            "decoder_sparse_step",
+            "moe_layer_freq",
+        ];
+        for family in FAMILIES {
+            for odd in [0.into(), 1.into(), 3.into(), (1_u64 << 40).into(), "many".into(), Value::Bool(true)]
+            {
+                let config: serde_json::Map<String, Value> =
+                    keys.iter().map(|key| ((*key).to_owned(), Value::clone(&odd))).collect();
+                let mut config = Value::Object(config);
+                config["model_type"] = family.names[0].into();
+                let _ = describe(&config);
+                for key in ["hidden_size", "num_hidden_layers", "num_attention_heads", "vocab_size"] {
+                    config[key] = 8.into();
+                }
+                let _ = describe(&config);
+            }
+        }
+    }
+
+    #[test]
+    fn names_of_models_that_see_are_the_text_models() {
+        let text = serde_json::json!({
+            "hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "vocab_size": 16,
+            "intermediate_size": 8,
+        });
+        let config = serde_json::json!({ "model_type": "qwen2_5_vl", "text_config": text });
+        let decoder = describe(&config).expect("a description");
+        assert_eq!(decoder.family, "qwen2_vl");
+        assert_eq!(decoder.name_here("model.language_model.norm.weight"), "model.norm.weight");
+        assert_eq!(decoder.name_here("language_model.model.norm.weight"), "model.norm.weight");
+        assert_eq!(decoder.name_here("language_model.lm_head.weight"), "lm_head.weight");
+        assert_eq!(decoder.name_here("lm_head.weight"), "lm_head.weight");
+    }
+}

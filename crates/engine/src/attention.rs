@@ -279,7 +279,7 @@ fn blended(x: &Array, before: Option<&Array>, weights: &Array) -> Result<Array> 
 }
 
 /// What queries are multiplied with, `[tokens, 1]`.
-fn grown(growth: Growth, offset: i32, tokens: i32) -> Result<Array> {
+pub(crate) fn grown(growth: Growth, offset: i32, tokens: i32) -> Result<Array> {
     let places = Array::arange::<_, f32>(offset, offset + tokens, None)?;
     let times = ops::floor(places.divide(Array::from_f32(growth.length as f32))?)?;
     let logarithm = times.add(Array::from_f32(1.0))?.log()?;

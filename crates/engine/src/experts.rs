@@ -182,8 +182,13 @@ impl Experts {
 
     /// The places of the greatest.
     fn greatest(&self, scores: &Array) -> Result<Array> {
+        let axis = scores.ndim() - 1;
+        if self.choice.from_the_end {
+            let count = scores.shape()[axis];
+            let order = ops::argpartition_axis(scores, count - self.chosen, -1)?;
+            return part(&order, axis, count - self.chosen, count);
+        }
         let order = ops::argpartition_axis(scores.negative()?, self.chosen - 1, -1)?;
-        let axis = order.ndim() - 1;
         part(&order, axis, 0, self.chosen)
     }
 

@@ -57,7 +57,7 @@ pub struct Blend {
     pub values: String,
 }
 
-/// Queries times `1 + beta * ln(1 + floor(position / length))` (ministral3).
+/// Queries times `1 + beta * ln(1 + floor(position / length))` (ministral3, mistral4).
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Growth {
     /// How much.
@@ -179,6 +179,8 @@ pub struct Latent {
     pub rope: Rope,
     /// What scores are multiplied with.
     pub scale: f32,
+    /// Queries grow with their position (mistral4).
+    pub growth: Option<Growth>,
 }
 
 /// Queries of latent attention.

@@ -157,12 +157,23 @@ pub struct Choice {
     pub normalised: Option<f32>,
     /// What weights are multiplied with.
     pub scale: f32,
+    /// Whether they are taken from the end of an ascending order: in half precision their sum depends on it (gpt_oss,
+    /// qwen3_moe).
+    pub from_the_end: bool,
 }
 
 impl Choice {
     /// Those with the greatest scores, with their scores as weights.
     pub fn plain(scores: Scores, precision: Precision) -> Self {
-        Choice { scores, precision, correction: None, groups: None, normalised: None, scale: 1.0 }
+        Choice {
+            scores,
+            precision,
+            correction: None,
+            groups: None,
+            normalised: None,
+            scale: 1.0,
+            from_the_end: false,
+        }
     }
 }
 

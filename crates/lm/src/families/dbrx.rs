@@ -14,7 +14,7 @@ pub(super) fn dbrx(config: Config<'_>) -> Result<Decoder, ConfigError> {
     // These epsilons are in no config.
     let sizes = Sizes { eps: 1e-5, ..Sizes::read(config, "layer_norm_eps", 1e-5)? };
     let kv_heads = attention.count("kv_n_heads")?;
-    if sizes.heads % kv_heads != 0 {
+    if !sizes.heads.is_multiple_of(kv_heads) {
         return Err(ConfigError::Value {
             key: "attn_config.kv_n_heads".to_owned(),
             value: kv_heads.to_string(),

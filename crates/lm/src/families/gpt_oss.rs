@@ -33,7 +33,10 @@ pub(super) fn gpt_oss(config: Config<'_>) -> Result<Decoder, ConfigError> {
             hidden: sizes.hidden,
             inner: sizes.inner,
             router: Linear::new(format!("{prefix}.mlp.router"), sizes.hidden, count).biased(true),
-            choice: Choice::plain(Scores::SoftmaxOfChosen, Precision::Activations),
+            choice: Choice {
+                from_the_end: true,
+                ..Choice::plain(Scores::SoftmaxOfChosen, Precision::Activations)
+            },
             names: ExpertNames {
                 stacked: ["gate_proj", "up_proj", "down_proj"]
                     .map(|name| format!("{prefix}.mlp.experts.{name}")),

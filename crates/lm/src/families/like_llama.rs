@@ -133,10 +133,7 @@ pub(super) fn ministral3(config: Config<'_>) -> Result<Decoder, ConfigError> {
     let base = parameters.needs_number("rope_theta")?;
     let plan = Plan { dims: sizes.head_dim, base, traditional: false };
     let positions = scaled(config, Some(parameters), plan)?;
-    let growth = Growth {
-        beta: parameters.needs_number("llama_4_scaling_beta")? as f32,
-        length: parameters.size("original_max_position_embeddings")?,
-    };
+    let growth = Growth::read(parameters)?;
     let full = full_layers(config, sizes.layers)?;
     let window = config.size_if("sliding_window")?;
     let layers = layers(sizes, &positions, Biases::default(), |index, heads| {

@@ -91,6 +91,7 @@ pub const FAMILIES: &[Family] = &[
     Family { names: &["minimax", "minimax_m2"], describe: mixtral::minimax },
     Family { names: &["ministral3"], describe: like_llama::ministral3 },
     Family { names: &["mistral3", "llava"], describe: wrappers::mistral3 },
+    Family { names: &["mistral4"], describe: deepseek::mistral4 },
     Family { names: &["mixtral"], describe: mixtral::mixtral },
     Family { names: &["nanochat"], describe: nanochat::nanochat },
     Family { names: &["nemotron"], describe: like_llama::nemotron },
@@ -128,26 +129,84 @@ pub fn family_of(model_type: &str) -> Option<&'static Family> {
 /// # Errors
 /// When its family is not known, or it describes no model of it.
 pub fn describe(document: &Value) -> Result<Decoder, ConfigError> {
-    let older = older_rope(document);
-    let config = Config::new(older.as_ref().unwrap_or(document))?;
+    let config = Config::new(document)?;
     let model_type = config.model_type()?;
     let family = family_of(model_type).ok_or_else(|| ConfigError::UnknownFamily(model_type.to_owned()))?;
     (family.describe)(config)
 }
 
-/// transformers 5 writes `rope_theta` and `rope_scaling` as one, `rope_parameters`; families read the older two.
-fn older_rope(document: &Value) -> Option<Value> {
-    let parameters = document.get("rope_parameters")?.as_object()?;
-    let theta = parameters.get("rope_theta")?;
-    if document.get("rope_theta").is_some_and(|theta| !theta.is_null()) {
-        return None;
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_name_is_there_once_and_in_order() {
+        let first: Vec<String> = FAMILIES.iter().map(|family| family.names[0].to_lowercase()).collect();
+        assert!(first.is_sorted(), "{first:?}");
+        let mut names: Vec<&str> = FAMILIES.iter().flat_map(|family| family.names.iter().copied()).collect();
+        let count = names.len();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), count);
     }
-    let mut older = document.clone();
-    let map = older.as_object_mut()?;
-    map.insert("rope_theta".to_owned(), theta.clone());
-    let is_plain = parameters.get("rope_type").and_then(Value::as_str).is_none_or(|kind| kind == "default");
-    if !is_plain && map.get("rope_scaling").is_none_or(Value::is_null) {
-        map.insert("rope_scaling".to_owned(), Value::Object(parameters.clone()));
+
+    /// Whatever a config says, nothing panics: each key of many families at odd values.
+    #[test]
+    fn odd_numbers_are_errors_at_worst() {
+        let keys = [
+            "hidden_size",
+            "num_hidden_layers",
+            "num_attention_heads",
+            "num_key_value_heads",
+            "vocab_size",
+            "intermediate_size",
+            "head_dim",
+            "n_positions",
+            "num_experts",
+            "num_local_experts",
+            "num_experts_per_tok",
+            "moe_intermediate_size",
+            "sliding_window",
+            "sliding_window_pattern",
+            "qk_rope_head_dim",
+            "qk_nope_head_dim",
+            "kv_lora_rank",
+            "v_head_dim",
+            "n_routed_experts",
+            "n_shared_experts",
+            "n_group",
+            "topk_group",
+            "decoder_sparse_step",
+            "moe_layer_freq",
+        ];
+        for family in FAMILIES {
+            for odd in [0.into(), 1.into(), 3.into(), (1_u64 << 40).into(), "many".into(), Value::Bool(true)]
+            {
+                let config: serde_json::Map<String, Value> =
+                    keys.iter().map(|key| ((*key).to_owned(), Value::clone(&odd))).collect();
+                let mut config = Value::Object(config);
+                config["model_type"] = family.names[0].into();
+                let _ = describe(&config);
+                for key in ["hidden_size", "num_hidden_layers", "num_attention_heads", "vocab_size"] {
+                    config[key] = 8.into();
+                }
+                let _ = describe(&config);
+            }
+        }
     }
-    Some(older)
+
+    #[test]
+    fn names_of_models_that_see_are_the_text_models() {
+        let text = serde_json::json!({
+            "hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "vocab_size": 16,
+            "intermediate_size": 8,
+        });
+        let config = serde_json::json!({ "model_type": "qwen2_5_vl", "text_config": text });
+        let decoder = describe(&config).expect("a description");
+        assert_eq!(decoder.family, "qwen2_vl");
+        assert_eq!(decoder.name_here("model.language_model.norm.weight"), "model.norm.weight");
+        assert_eq!(decoder.name_here("language_model.model.norm.weight"), "model.norm.weight");
+        assert_eq!(decoder.name_here("language_model.lm_head.weight"), "lm_head.weight");
+        assert_eq!(decoder.name_here("lm_head.weight"), "lm_head.weight");
+    }
 }

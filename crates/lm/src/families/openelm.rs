@@ -30,7 +30,7 @@ pub(super) fn openelm(config: Config<'_>) -> Result<Decoder, ConfigError> {
         };
         let heads = of(&heads, "num_query_heads")? as usize;
         let kv_heads = of(&kv_heads, "num_kv_heads")? as usize;
-        if kv_heads == 0 || heads % kv_heads != 0 {
+        if kv_heads == 0 || !heads.is_multiple_of(kv_heads) {
             return Err(ConfigError::Missing(format!("num_kv_heads[{index}] that divides its query heads")));
         }
         let inner = width(of(&factors, "ffn_multipliers")? * sizes.hidden as f64, divisor);

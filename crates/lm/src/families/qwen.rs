@@ -122,7 +122,7 @@ pub(super) fn qwen3_moe(config: Config<'_>) -> Result<Decoder, ConfigError> {
         let inside = format!("{prefix}.mlp");
         let mlp = if !dense.contains(&(index as u64)) && has_experts && (index + 1) % step == 0 {
             let plain = Choice::plain(Scores::Softmax, Precision::Activations);
-            let choice = Choice { normalised, ..plain };
+            let choice = Choice { normalised, from_the_end: true, ..plain };
             Mlp::Experts(Box::new(some_of(config, sizes, &inside, choice)?))
         } else {
             Mlp::Gated(sizes.gated(&inside, Activation::Silu, false))

@@ -27,6 +27,7 @@ pub(super) fn mistral3(config: Config<'_>) -> Result<Decoder, ConfigError> {
     text.entry("tie_word_embeddings").or_insert(Value::Bool(false));
     let kind = match text.get("model_type").and_then(Value::as_str) {
         Some("ministral3") => "ministral3",
+        Some("mistral4") => "mistral4",
         _ => "llama",
     };
     described("mistral3", kind, text)

@@ -33,7 +33,7 @@ pub(crate) struct Attention {
 
 #[derive(Debug)]
 enum Input {
-    Separate(Linear, Linear, Linear),
+    Separate(Box<[Linear; 3]>),
     Stacked(Linear),
     Grouped(Linear),
 }
@@ -50,9 +50,11 @@ enum HeadNorms {
 impl Attention {
     pub(crate) fn take(from: &mut Checkpoint, described: &Heads) -> Result<Attention> {
         let input = match &described.input {
-            Qkv::Separate { q, k, v } => {
-                Input::Separate(Linear::take(from, q)?, Linear::take(from, k)?, Linear::take(from, v)?)
-            }
+            Qkv::Separate { q, k, v } => Input::Separate(Box::new([
+                Linear::take(from, q)?,
+                Linear::take(from, k)?,
+                Linear::take(from, v)?,
+            ])),
             Qkv::Stacked(one) => Input::Stacked(Linear::take(from, one)?),
             Qkv::Grouped(one) => Input::Grouped(Linear::take(from, one)?),
         };
@@ -155,7 +157,10 @@ impl Attention {
     fn project(&self, x: &Array) -> Result<(Array, Array, Array)> {
         let (q_size, kv_size) = (self.heads * self.head_dim, self.kv_heads * self.head_dim);
         match &self.input {
-            Input::Separate(q, k, v) => Ok((q.forward(x)?, k.forward(x)?, v.forward(x)?)),
+            Input::Separate(each) => {
+                let [q, k, v] = each.as_ref();
+                Ok((q.forward(x)?, k.forward(x)?, v.forward(x)?))
+            }
             Input::Stacked(all) => {
                 let all = all.forward(x)?;
                 Ok((
@@ -181,7 +186,7 @@ impl Attention {
 
     fn attend(&self, q: Array, k: &Array, v: &Array, mask: &Mask) -> Result<Array> {
         if let Some(cap) = self.soft_cap {
-            return self.attend_capped(q, k, v, mask, cap);
+            return self.attend_capped(&q, k, v, mask, cap);
         }
         let dtype = v.dtype();
         let q = if self.queries_in_float32 { q.as_dtype(Dtype::Float32)? } else { q };
@@ -209,9 +214,9 @@ impl Attention {
     }
 
     /// The same with scores bounded by tanh, which MLX's own attention cannot do.
-    fn attend_capped(&self, q: Array, k: &Array, v: &Array, mask: &Mask, cap: f32) -> Result<Array> {
+    fn attend_capped(&self, q: &Array, k: &Array, v: &Array, mask: &Mask, cap: f32) -> Result<Array> {
         let (batch, tokens) = (q.shape()[0], q.shape()[2]);
-        let q = q.multiply(scalar(self.scale, &q)?)?;
+        let q = q.multiply(scalar(self.scale, q)?)?;
         let group = self.heads / self.kv_heads;
         let q = q.reshape(&[batch, self.kv_heads, group, tokens, self.head_dim])?;
         let (k, v) = (k.expand_dims(2)?, v.expand_dims(2)?);
@@ -229,7 +234,7 @@ impl Attention {
         let mut arrays = self.output.arrays();
         arrays.extend(self.gate.iter().flat_map(Linear::arrays));
         match &self.input {
-            Input::Separate(q, k, v) => [q, k, v].iter().for_each(|linear| arrays.extend(linear.arrays())),
+            Input::Separate(each) => each.iter().for_each(|linear| arrays.extend(linear.arrays())),
             Input::Stacked(all) | Input::Grouped(all) => arrays.extend(all.arrays()),
         }
         match &self.qk_norm {

@@ -19,7 +19,7 @@ fn model(dir: &Path, change: impl FnOnce(&mut Value, &mut Vec<Tensor>)) {
     change(&mut config, &mut tensors);
     let config = serde_json::to_vec(&config).expect("JSON");
     let weights = encode(&tensors, &[("format", "mlx")]);
-    write_files(dir, &vec![("config.json".to_owned(), config), ("model.safetensors".to_owned(), weights)]);
+    write_files(dir, &[("config.json".to_owned(), config), ("model.safetensors".to_owned(), weights)]);
 }
 
 fn tensor<'a>(tensors: &'a mut [Tensor], name: &str) -> &'a mut Tensor {
@@ -149,7 +149,7 @@ fn what_is_no_language_model_is_read_tensor_by_tensor() {
     let bert = dir.path().join("bert");
     write_files(
         &bert,
-        &vec![
+        &[
             ("config.json".to_owned(), br#"{"model_type": "bert"}"#.to_vec()),
             ("model.safetensors".to_owned(), weights(&["embeddings.weight"])),
         ],

@@ -22,6 +22,9 @@ _mlxman() {
             mlxman,completions)
                 cmd="mlxman__subcmd__completions"
                 ;;
+            mlxman,doctor)
+                cmd="mlxman__subcmd__doctor"
+                ;;
             mlxman,list)
                 cmd="mlxman__subcmd__list"
                 ;;
@@ -71,7 +74,7 @@ _mlxman() {
 
     case "${cmd}" in
         mlxman)
-            opts="-q -h -V --store --json --quiet --store-timeout --config --help --version sync list ls verify show path stores tag note pin unpin clean schema completions man"
+            opts="-q -h -V --store --json --quiet --store-timeout --config --help --version sync list ls verify show path stores doctor tag note pin unpin clean schema completions man"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -170,6 +173,32 @@ _mlxman() {
             ;;
         mlxman__subcmd__completions)
             opts="-q -h --store --json --quiet --store-timeout --config --help bash elvish fish powershell zsh"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --store)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --store-timeout)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --config)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        mlxman__subcmd__doctor)
+            opts="-q -h --store --json --quiet --store-timeout --config --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -529,7 +558,7 @@ _mlxman() {
             return 0
             ;;
         mlxman__subcmd__verify)
-            opts="-p -g -n -j -q -h --models --tags --quantization --fused-only --missing-only --filter --level --strict --quick --bench --prompt-tokens --generated-tokens --trials --dtype --record-answers --answers --timeout --memory-limit --jobs --store --json --quiet --store-timeout --config --help"
+            opts="-p -g -n -j -q -h --models --tags --quantization --fused-only --missing-only --filter --level --strict --list-families --quick --bench --prompt-tokens --generated-tokens --trials --dtype --record-answers --answers --timeout --memory-limit --jobs --store --json --quiet --store-timeout --config --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0

@@ -38,6 +38,7 @@ complete -c mlxman -n "__fish_mlxman_needs_command" -f -a "verify" -d 'Check tha
 complete -c mlxman -n "__fish_mlxman_needs_command" -f -a "show" -d 'Show everything known of one model, with what says so'
 complete -c mlxman -n "__fish_mlxman_needs_command" -f -a "path" -d 'Print the directory to load a model from, offline'
 complete -c mlxman -n "__fish_mlxman_needs_command" -f -a "stores" -d 'Show the stores, with used and free space'
+complete -c mlxman -n "__fish_mlxman_needs_command" -f -a "doctor" -d 'Show what this machine verifies models with: MLX, its device, BLAS and memory'
 complete -c mlxman -n "__fish_mlxman_needs_command" -f -a "tag" -d 'Add tags to a model, or take them away'
 complete -c mlxman -n "__fish_mlxman_needs_command" -f -a "note" -d 'Write a note on a model'
 complete -c mlxman -n "__fish_mlxman_needs_command" -f -a "pin" -d 'Pin models: a pinned model is never a candidate for removal'
@@ -114,6 +115,7 @@ complete -c mlxman -n "__fish_mlxman_using_subcommand verify" -l config -d 'Read
 complete -c mlxman -n "__fish_mlxman_using_subcommand verify" -l fused-only -d 'Only models with an adapter fused in'
 complete -c mlxman -n "__fish_mlxman_using_subcommand verify" -l missing-only -d 'Only models whose files are gone'
 complete -c mlxman -n "__fish_mlxman_using_subcommand verify" -l strict -d 'Take a model whose architecture no decoder is known for as failed'
+complete -c mlxman -n "__fish_mlxman_using_subcommand verify" -l list-families -d 'Print the architectures that a decoder is known for, by their `model_type`, and do nothing else'
 complete -c mlxman -n "__fish_mlxman_using_subcommand verify" -l quick -d 'Measure in a few seconds a model (this is the default)'
 complete -c mlxman -n "__fish_mlxman_using_subcommand verify" -l bench -d 'Measure as mlx_lm.benchmark does: 512 prompt tokens, 128 generated ones, 5 trials'
 complete -c mlxman -n "__fish_mlxman_using_subcommand verify" -l record-answers -d 'Keep what each model answers to a fixed prompt, to compare with later'
@@ -144,6 +146,12 @@ complete -c mlxman -n "__fish_mlxman_using_subcommand stores" -l config -d 'Read
 complete -c mlxman -n "__fish_mlxman_using_subcommand stores" -l json -d 'Print JSON instead of a table'
 complete -c mlxman -n "__fish_mlxman_using_subcommand stores" -s q -l quiet -d 'Print no status, only data and errors'
 complete -c mlxman -n "__fish_mlxman_using_subcommand stores" -s h -l help -d 'Print help'
+complete -c mlxman -n "__fish_mlxman_using_subcommand doctor" -l store -d 'Use only this store, as hub=PATH or folder=PATH (repeatable); a word without `=` selects among the known stores' -r
+complete -c mlxman -n "__fish_mlxman_using_subcommand doctor" -l store-timeout -d 'Give up a store that does not answer for so long' -r
+complete -c mlxman -n "__fish_mlxman_using_subcommand doctor" -l config -d 'Read this configuration instead of $XDG_CONFIG_HOME/mlxman/config.toml' -r -F
+complete -c mlxman -n "__fish_mlxman_using_subcommand doctor" -l json -d 'Print JSON instead of a table'
+complete -c mlxman -n "__fish_mlxman_using_subcommand doctor" -s q -l quiet -d 'Print no status, only data and errors'
+complete -c mlxman -n "__fish_mlxman_using_subcommand doctor" -s h -l help -d 'Print help'
 complete -c mlxman -n "__fish_mlxman_using_subcommand tag" -l remove -d 'Tags to take away' -r
 complete -c mlxman -n "__fish_mlxman_using_subcommand tag" -l store -d 'Use only this store, as hub=PATH or folder=PATH (repeatable); a word without `=` selects among the known stores' -r
 complete -c mlxman -n "__fish_mlxman_using_subcommand tag" -l store-timeout -d 'Give up a store that does not answer for so long' -r

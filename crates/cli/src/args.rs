@@ -63,6 +63,9 @@ pub(crate) enum Command {
     /// Show the stores, with used and free space
     #[command(after_help = EXIT_STATUS)]
     Stores,
+    /// Show what this machine verifies models with: MLX, its device, BLAS and memory
+    #[command(after_help = EXIT_STATUS)]
+    Doctor,
     /// Add tags to a model, or take them away
     #[command(after_help = EXIT_STATUS)]
     Tag(Tag),
@@ -205,6 +208,9 @@ pub(crate) struct Verify {
     /// Take a model whose architecture no decoder is known for as failed
     #[arg(long)]
     pub(crate) strict: bool,
+    /// Print the architectures that a decoder is known for, by their `model_type`, and do nothing else
+    #[arg(long)]
+    pub(crate) list_families: bool,
     /// Measure in a few seconds a model (this is the default)
     #[arg(long, conflicts_with = "bench", help_heading = "Measuring")]
     pub(crate) quick: bool,

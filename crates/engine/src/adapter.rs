@@ -48,7 +48,7 @@ impl Checkpoint {
         let bad =
             |path: &Path, why: String| EngineError::new(Kind::BadFile, format!("{}: {why}", path.display()));
         let config_path = dir.join("adapter_config.json");
-        let text = std::fs::read(&config_path).map_err(|error| bad(&config_path, error.to_string()))?;
+        let text = fs_err::read(&config_path)?;
         let config: Value =
             serde_json::from_slice(&text).map_err(|error| bad(&config_path, error.to_string()))?;
         let weights = ["adapters.safetensors", "adapter_model.safetensors"].map(|name| dir.join(name));

@@ -2,7 +2,7 @@
 
 use mlx_rs::fast::{ScaledDotProductAttentionMask, scaled_dot_product_attention};
 use mlx_rs::{Array, Dtype, fast, ops};
-use mlxman_lm::decoder::{Growth, Heads, QkNorm, Qkv};
+use mlxman_lm::decoder::{Blend, Growth, Heads, QkNorm, Qkv};
 
 use crate::cache::{Cache, Mask};
 use crate::checkpoint::Checkpoint;
@@ -27,12 +27,13 @@ pub(crate) struct Attention {
     queries_in_float32: bool,
     clip: Option<f32>,
     gate: Option<Linear>,
+    blend: Option<(Array, Array)>,
     growth: Option<Growth>,
 }
 
 #[derive(Debug)]
 enum Input {
-    Separate(Linear, Linear, Linear),
+    Separate(Box<[Linear; 3]>),
     Stacked(Linear),
     Grouped(Linear),
 }
@@ -49,9 +50,11 @@ enum HeadNorms {
 impl Attention {
     pub(crate) fn take(from: &mut Checkpoint, described: &Heads) -> Result<Attention> {
         let input = match &described.input {
-            Qkv::Separate { q, k, v } => {
-                Input::Separate(Linear::take(from, q)?, Linear::take(from, k)?, Linear::take(from, v)?)
-            }
+            Qkv::Separate { q, k, v } => Input::Separate(Box::new([
+                Linear::take(from, q)?,
+                Linear::take(from, k)?,
+                Linear::take(from, v)?,
+            ])),
             Qkv::Stacked(one) => Input::Stacked(Linear::take(from, one)?),
             Qkv::Grouped(one) => Input::Grouped(Linear::take(from, one)?),
         };
@@ -86,6 +89,13 @@ impl Attention {
             queries_in_float32: described.queries_in_float32,
             clip: described.clip,
             gate: described.gate.as_ref().map(|gate| Linear::take(from, gate)).transpose()?,
+            blend: match &described.blend {
+                Some(Blend { keys, values }) => {
+                    let mut weights = |name: &str| from.take(name, &[1, 1, described.kv_heads, 1, 2]);
+                    Some((weights(keys)?, weights(values)?))
+                }
+                None => None,
+            },
             growth: described.growth,
         })
     }
@@ -119,15 +129,23 @@ impl Attention {
             _ => {}
         }
         let order = [0, 2, 1, 3];
+        (k, v) = (k.transpose_axes(&order)?, v.transpose_axes(&order)?);
+        if let Some((k_weights, v_weights)) = &self.blend {
+            let before = cache.before.take();
+            let last = (part(&k, 2, tokens - 1, tokens)?, part(&v, 2, tokens - 1, tokens)?);
+            cache.before = Some(last);
+            let (k_before, v_before) = before.as_ref().map_or((None, None), |(k, v)| (Some(k), Some(v)));
+            (k, v) = (blended(&k, k_before, k_weights)?, blended(&v, v_before, v_weights)?);
+        }
         q = self.rope.forward(&q.transpose_axes(&order)?, cache.offset())?;
-        k = self.rope.forward(&k.transpose_axes(&order)?, cache.offset())?;
+        k = self.rope.forward(&k, cache.offset())?;
         if let HeadNorms::EachHeadRotated(q_norm, k_norm) = &self.qk_norm {
             (q, k) = (q_norm.forward(&q)?, k_norm.forward(&k)?);
         }
         if let Some(growth) = self.growth {
             q = q.multiply(grown(growth, cache.offset(), tokens)?.as_dtype(x.dtype())?)?;
         }
-        let (k, v) = cache.extend(k, v.transpose_axes(&order)?)?;
+        let (k, v) = cache.extend(k, v)?;
         let out = self.attend(q, &k, &v, mask)?;
         let mut out = out.transpose_axes(&order)?.reshape(&[batch, tokens, -1])?;
         if let Some(gate) = &self.gate {
@@ -139,7 +157,10 @@ impl Attention {
     fn project(&self, x: &Array) -> Result<(Array, Array, Array)> {
         let (q_size, kv_size) = (self.heads * self.head_dim, self.kv_heads * self.head_dim);
         match &self.input {
-            Input::Separate(q, k, v) => Ok((q.forward(x)?, k.forward(x)?, v.forward(x)?)),
+            Input::Separate(each) => {
+                let [q, k, v] = each.as_ref();
+                Ok((q.forward(x)?, k.forward(x)?, v.forward(x)?))
+            }
             Input::Stacked(all) => {
                 let all = all.forward(x)?;
                 Ok((
@@ -165,7 +186,7 @@ impl Attention {
 
     fn attend(&self, q: Array, k: &Array, v: &Array, mask: &Mask) -> Result<Array> {
         if let Some(cap) = self.soft_cap {
-            return self.attend_capped(q, k, v, mask, cap);
+            return self.attend_capped(&q, k, v, mask, cap);
         }
         let dtype = v.dtype();
         let q = if self.queries_in_float32 { q.as_dtype(Dtype::Float32)? } else { q };
@@ -193,9 +214,9 @@ impl Attention {
     }
 
     /// The same with scores bounded by tanh, which MLX's own attention cannot do.
-    fn attend_capped(&self, q: Array, k: &Array, v: &Array, mask: &Mask, cap: f32) -> Result<Array> {
+    fn attend_capped(&self, q: &Array, k: &Array, v: &Array, mask: &Mask, cap: f32) -> Result<Array> {
         let (batch, tokens) = (q.shape()[0], q.shape()[2]);
-        let q = q.multiply(scalar(self.scale, &q)?)?;
+        let q = q.multiply(scalar(self.scale, q)?)?;
         let group = self.heads / self.kv_heads;
         let q = q.reshape(&[batch, self.kv_heads, group, tokens, self.head_dim])?;
         let (k, v) = (k.expand_dims(2)?, v.expand_dims(2)?);
@@ -213,7 +234,7 @@ impl Attention {
         let mut arrays = self.output.arrays();
         arrays.extend(self.gate.iter().flat_map(Linear::arrays));
         match &self.input {
-            Input::Separate(q, k, v) => [q, k, v].iter().for_each(|linear| arrays.extend(linear.arrays())),
+            Input::Separate(each) => each.iter().for_each(|linear| arrays.extend(linear.arrays())),
             Input::Stacked(all) | Input::Grouped(all) => arrays.extend(all.arrays()),
         }
         match &self.qk_norm {
@@ -226,6 +247,10 @@ impl Attention {
                 arrays.push(("q_norm.weight".to_owned(), q.clone()));
                 arrays.push(("k_norm.weight".to_owned(), k.clone()));
             }
+        }
+        if let Some((keys, values)) = &self.blend {
+            arrays.push(("conv_k".to_owned(), keys.clone()));
+            arrays.push(("conv_v".to_owned(), values.clone()));
         }
         arrays.extend(self.sinks.iter().map(|sinks| ("sinks".to_owned(), sinks.clone())));
         arrays
@@ -243,8 +268,23 @@ fn head_weights(from: &mut Checkpoint, name: &str, heads: usize, head_dim: usize
     Ok(ops::stack(&each, 0)?)
 }
 
+/// Each token's part and that of the one before, `[batch, heads, tokens, head]`; the first one's is `before`, or
+/// nothing.
+fn blended(x: &Array, before: Option<&Array>, weights: &Array) -> Result<Array> {
+    let shape = x.shape();
+    let (heads, tokens) = (shape[1], shape[2]);
+    let weights = weights.reshape(&[1, heads, 2, 1])?;
+    let first = match before {
+        Some(before) => before.clone(),
+        None => ops::zeros_dtype(&[shape[0], heads, 1, shape[3]], x.dtype())?,
+    };
+    let behind = if tokens == 1 { first } else { ops::concatenate(&[first, part(x, 2, 0, tokens - 1)?], 2)? };
+    let theirs = behind.multiply(part(&weights, 2, 0, 1)?)?;
+    Ok(theirs.add(x.multiply(part(&weights, 2, 1, 2)?)?)?)
+}
+
 /// What queries are multiplied with, `[tokens, 1]`.
-fn grown(growth: Growth, offset: i32, tokens: i32) -> Result<Array> {
+pub(crate) fn grown(growth: Growth, offset: i32, tokens: i32) -> Result<Array> {
     let places = Array::arange::<_, f32>(offset, offset + tokens, None)?;
     let times = ops::floor(places.divide(Array::from_f32(growth.length as f32))?)?;
     let logarithm = times.add(Array::from_f32(1.0))?.log()?;

@@ -30,6 +30,8 @@ pub(crate) struct Cache {
     window: Option<i32>,
     /// Where the next token goes, in a window's cache.
     next: i32,
+    /// The last token's key and value, as they are before they are blended.
+    pub(crate) before: Option<(Array, Array)>,
 }
 
 impl Cache {
@@ -67,32 +69,32 @@ impl Cache {
     pub(crate) fn extend(&mut self, keys: Array, values: Array) -> Result<(Array, Array)> {
         let tokens = keys.shape()[2];
         match self.window {
-            None => self.append(keys, values, tokens),
-            Some(window) if tokens == 1 => self.rotate(keys, values, window),
+            None => self.append(&keys, &values, tokens),
+            Some(window) if tokens == 1 => self.rotate(&keys, &values, window),
             Some(window) => self.append_in_window(keys, values, tokens, window),
         }
     }
 
-    fn append(&mut self, keys: Array, values: Array, tokens: i32) -> Result<(Array, Array)> {
+    fn append(&mut self, keys: &Array, values: &Array, tokens: i32) -> Result<(Array, Array)> {
         let before = self.offset;
         let room = self.keys.as_ref().map_or(0, |keys| keys.shape()[2]);
         if before + tokens > room {
             let more = (STEP + tokens - 1) / STEP * STEP;
-            self.keys = Some(grown(self.keys.take(), before, &keys, more)?);
-            self.values = Some(grown(self.values.take(), before, &values, more)?);
+            self.keys = Some(grown(self.keys.take(), before, keys, more)?);
+            self.values = Some(grown(self.values.take(), before, values, more)?);
         }
         self.offset += tokens;
-        self.write(&keys, &values, before)?;
+        self.write(keys, values, before)?;
         self.upto(self.offset)
     }
 
-    fn rotate(&mut self, keys: Array, values: Array, window: i32) -> Result<(Array, Array)> {
+    fn rotate(&mut self, keys: &Array, values: &Array, window: i32) -> Result<(Array, Array)> {
         let before = self.offset;
         let room = self.keys.as_ref().map_or(0, |keys| keys.shape()[2]);
         if self.keys.is_none() || (before >= room && room < window) {
             let more = STEP.min(window - before);
-            self.keys = Some(grown(self.keys.take(), room, &keys, more)?);
-            self.values = Some(grown(self.values.take(), room, &values, more)?);
+            self.keys = Some(grown(self.keys.take(), room, keys, more)?);
+            self.values = Some(grown(self.values.take(), room, values, more)?);
             self.next = before;
         }
         // A prompt may have left more than the window.
@@ -108,7 +110,7 @@ impl Cache {
         if self.next == window {
             self.next = 0;
         }
-        self.write(&keys, &values, self.next)?;
+        self.write(keys, values, self.next)?;
         self.offset += 1;
         self.next += 1;
         let room = self.keys.as_ref().map_or(0, |keys| keys.shape()[2]);
@@ -162,7 +164,8 @@ impl Cache {
 
     /// What has to be evaluated so that nothing of a prompt stays undone.
     pub(crate) fn arrays(&self) -> impl Iterator<Item = &Array> {
-        self.keys.iter().chain(&self.values)
+        let before = self.before.iter().flat_map(|(key, value)| [key, value]);
+        self.keys.iter().chain(&self.values).chain(before)
     }
 }
 

@@ -64,7 +64,7 @@ impl Checkpoint {
         let config = dir.join("config.json");
         let bad =
             |path: &Path, why: String| EngineError::new(Kind::BadFile, format!("{}: {why}", path.display()));
-        let text = std::fs::read(&config).map_err(|error| bad(&config, error.to_string()))?;
+        let text = fs_err::read(&config)?;
         let document = serde_json::from_slice(&text).map_err(|error| bad(&config, error.to_string()))?;
         let tensors = read_tensors(&weight_files(dir)?)?;
         Ok(Checkpoint {
@@ -150,7 +150,7 @@ pub(crate) fn read_tensors(files: &[PathBuf]) -> Result<HashMap<String, Array>> 
 /// The files that hold the weights: `model*.safetensors`, as mlx_lm looks for them, or any other safetensors file.
 fn weight_files(dir: &Path) -> Result<Vec<PathBuf>> {
     let bad = |why: String| EngineError::new(Kind::BadFile, format!("{}: {why}", dir.display()));
-    let entries = std::fs::read_dir(dir).map_err(|error| bad(error.to_string()))?;
+    let entries = fs_err::read_dir(dir)?;
     let mut files: Vec<PathBuf> = entries
         .filter_map(|entry| entry.ok().map(|entry| entry.path()))
         .filter(|path| path.extension().is_some_and(|extension| extension == "safetensors"))

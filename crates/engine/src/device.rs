@@ -13,6 +13,8 @@ pub struct Device {
     pub mlx_version: String,
     /// `cpu` or `gpu`.
     pub name: String,
+    /// Bytes that MLX may take of it, where MLX sets a limit.
+    pub memory_bytes: Option<u64>,
 }
 
 impl Device {
@@ -36,7 +38,9 @@ pub fn start() -> Result<Device> {
     if name == "cpu" {
         lanes::open();
     }
-    Ok(Device { mlx_version: version(), name: name.to_owned() })
+    let limit = memory::memory_limit().ok().filter(|limit| *limit > 0).map(|limit| limit as u64);
+    let memory_bytes = limit.filter(|_| name != "cpu");
+    Ok(Device { mlx_version: version(), name: name.to_owned(), memory_bytes })
 }
 
 fn version() -> String {

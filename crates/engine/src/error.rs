@@ -48,4 +48,11 @@ impl From<mlx_rs::error::Exception> for EngineError {
     }
 }
 
+/// A file that cannot be read; fs_err's errors name it.
+impl From<std::io::Error> for EngineError {
+    fn from(error: std::io::Error) -> Self {
+        EngineError::new(Kind::BadFile, error.to_string())
+    }
+}
+
 pub(crate) type Result<T> = std::result::Result<T, EngineError>;

@@ -46,6 +46,7 @@ struct Stack {
 impl Experts {
     pub(crate) fn take(from: &mut Checkpoint, described: &Described) -> Result<Experts> {
         let (count, hidden, inner) = (described.count, described.hidden, described.inner);
+        crate::fused::split(from, &described.names)?;
         if let Some(single) = &described.names.single {
             for (stacked, single) in described.names.stacked.iter().zip(single) {
                 join(from, stacked, single, count)?;
@@ -89,7 +90,7 @@ impl Experts {
             gate,
             up,
             down,
-            activation: described.activation,
+            activation: described.activation.clone(),
             shared,
         })
     }
@@ -181,8 +182,13 @@ impl Experts {
 
     /// The places of the greatest.
     fn greatest(&self, scores: &Array) -> Result<Array> {
+        let axis = scores.ndim() - 1;
+        if self.choice.from_the_end {
+            let count = scores.shape()[axis];
+            let order = ops::argpartition_axis(scores, count - self.chosen, -1)?;
+            return part(&order, axis, count - self.chosen, count);
+        }
         let order = ops::argpartition_axis(scores.negative()?, self.chosen - 1, -1)?;
-        let axis = order.ndim() - 1;
         part(&order, axis, 0, self.chosen)
     }
 
@@ -201,7 +207,7 @@ impl Experts {
         }
         let up = self.up.forward(&x, &chosen, sorts)?;
         let gate = self.gate.forward(&x, &chosen, sorts)?;
-        let mut out = self.down.forward(&gated(self.activation, &gate, &up)?, &chosen, sorts)?;
+        let mut out = self.down.forward(&gated(&self.activation, &gate, &up)?, &chosen, sorts)?;
         if let Some(back) = back {
             let (ones, size) = (out.shape()[out.ndim() - 2], out.shape()[out.ndim() - 1]);
             let shape: Vec<i32> = indices.shape().iter().copied().chain([ones, size]).collect();
@@ -281,7 +287,7 @@ fn best_groups(scores: &Array, groups: Groups) -> Result<Array> {
 
 /// Stacks the experts of a checkpoint that has them one by one.
 fn join(from: &mut Checkpoint, stacked: &str, single: &str, count: usize) -> Result<()> {
-    for end in ["weight", "scales", "biases"] {
+    for end in ["weight", "scales", "biases", "bias"] {
         let name = |expert: usize| format!("{}.{end}", single.replace("{}", &expert.to_string()));
         if !from.tensors.contains_key(&name(0)) {
             continue;

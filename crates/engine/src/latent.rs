@@ -2,9 +2,9 @@
 
 use mlx_rs::fast::{ScaledDotProductAttentionMask, scaled_dot_product_attention};
 use mlx_rs::{Array, Dtype, ops};
-use mlxman_lm::decoder::{Latent as Described, LatentQuery, LatentUp};
+use mlxman_lm::decoder::{Growth, Latent as Described, LatentQuery, LatentUp};
 
-use crate::attention::lowest;
+use crate::attention::{grown, lowest};
 use crate::cache::{Cache, Mask};
 use crate::checkpoint::Checkpoint;
 use crate::error::Result;
@@ -26,6 +26,7 @@ pub(crate) struct Latent {
     output: Linear,
     rope: Rope,
     scale: f32,
+    growth: Option<Growth>,
 }
 
 #[derive(Debug)]
@@ -74,6 +75,7 @@ impl Latent {
             output: Linear::take(from, &described.output)?,
             rope: Rope::new(&described.rope),
             scale: described.scale,
+            growth: described.growth,
         })
     }
 
@@ -91,13 +93,17 @@ impl Latent {
         };
         let head = self.nope_dim + self.rope_dim;
         let q = q.reshape(&[batch, tokens, self.heads, head])?.transpose_axes(&order)?;
-        let (q_nope, q_rope) = (part(&q, 3, 0, self.nope_dim)?, part(&q, 3, self.nope_dim, head)?);
+        let (mut q_nope, q_rope) = (part(&q, 3, 0, self.nope_dim)?, part(&q, 3, self.nope_dim, head)?);
         let down = self.down.forward(x)?;
         let compressed = self.norm.forward(&part(&down, 2, 0, self.rank)?)?;
         let k_rope = part(&down, 2, self.rank, self.rank + self.rope_dim)?;
         let k_rope = k_rope.reshape(&[batch, tokens, 1, self.rope_dim])?.transpose_axes(&order)?;
         let offset = cache.offset();
-        let (q_rope, k_rope) = (self.rope.forward(&q_rope, offset)?, self.rope.forward(&k_rope, offset)?);
+        let (mut q_rope, k_rope) = (self.rope.forward(&q_rope, offset)?, self.rope.forward(&k_rope, offset)?);
+        if let Some(growth) = self.growth {
+            let factor = grown(growth, offset, tokens)?.as_dtype(x.dtype())?;
+            (q_nope, q_rope) = (q_nope.multiply(&factor)?, q_rope.multiply(&factor)?);
+        }
         let out = match &self.up {
             Up::Together(up) => {
                 let both = up.forward(&compressed)?;

@@ -17,6 +17,8 @@ mod error;
 #[cfg(feature = "mlx")]
 mod experts;
 #[cfg(feature = "mlx")]
+mod fused;
+#[cfg(feature = "mlx")]
 mod generate;
 #[cfg(feature = "mlx")]
 mod lanes;

@@ -1,7 +1,7 @@
 //! Matrices: plain or packed.
 
-use mlx_rs::{Array, ops};
-use mlxman_lm::decoder::Linear as Described;
+use mlx_rs::{Array, Dtype, ops};
+use mlxman_lm::decoder::{HeadNorm, Linear as Described};
 
 use crate::adapter::Lora;
 use crate::checkpoint::{Checkpoint, expect_shape};
@@ -127,6 +127,18 @@ impl Linear {
         Ok(Linear { name, matrix, bias, lora })
     }
 
+    /// With each row of its matrix, or each column, made to have the length one, unless that is packed.
+    pub(crate) fn normalised(mut self, of: HeadNorm) -> Result<Linear> {
+        if let Matrix::Plain(transposed) = &self.matrix {
+            let axis = if of == HeadNorm::Tokens { 0 } else { 1 };
+            let single = transposed.as_dtype(Dtype::Float32)?;
+            let length = single.square()?.sum_axis(axis, true)?.sqrt()?;
+            let length = length.add(Array::from_f32(1e-7))?;
+            self.matrix = Matrix::Plain(single.divide(length)?.as_dtype(transposed.dtype())?);
+        }
+        Ok(self)
+    }
+
     pub(crate) fn forward(&self, x: &Array) -> Result<Array> {
         let out = match (&self.matrix, &self.bias) {
             (Matrix::Plain(transposed), Some(bias)) => ops::addmm(bias, x, transposed, 1.0, 1.0)?,
@@ -179,7 +191,7 @@ impl Table {
         match &self.rows {
             Rows::Plain(table) => Ok(table.take_axis(tokens, 0)?),
             Rows::Packed(packed) => {
-                let dtype = packed.biases.as_ref().map_or(mlx_rs::Dtype::Bfloat16, Array::dtype);
+                let dtype = packed.biases.as_ref().map_or(Dtype::Bfloat16, Array::dtype);
                 packed.rows(tokens)?.unpacked(dtype)
             }
         }

@@ -12,7 +12,7 @@ use crate::ops::{part, scalar};
 #[derive(Debug)]
 pub(crate) enum Mlp {
     Gated(Gated),
-    Plain { up: Linear, down: Linear, activation: Activation },
+    Plain { up: Linear, down: Linear, activation: Activation, bend: Option<Bend> },
     Experts(Box<Experts>),
 }
 
@@ -36,7 +36,11 @@ impl Mlp {
             DescribedMlp::Plain { up, down, activation } => Mlp::Plain {
                 up: Linear::take(from, up)?,
                 down: Linear::take(from, down)?,
-                activation: *activation,
+                activation: activation.clone(),
+                bend: match activation {
+                    Activation::XieLu(name) => Some(Bend::take(from, name)?),
+                    _ => None,
+                },
             },
             DescribedMlp::Experts(experts) => Mlp::Experts(Box::new(Experts::take(from, experts)?)),
         })
@@ -45,7 +49,8 @@ impl Mlp {
     pub(crate) fn forward(&self, x: &Array) -> Result<Array> {
         match self {
             Mlp::Gated(gated) => gated.forward(x),
-            Mlp::Plain { up, down, activation } => down.forward(&activate(*activation, &up.forward(x)?)?),
+            Mlp::Plain { up, down, bend: Some(bend), .. } => down.forward(&bend.forward(&up.forward(x)?)?),
+            Mlp::Plain { up, down, activation, .. } => down.forward(&activate(activation, &up.forward(x)?)?),
             Mlp::Experts(experts) => experts.forward(x),
         }
     }
@@ -53,7 +58,11 @@ impl Mlp {
     pub(crate) fn arrays(&self) -> Vec<(String, Array)> {
         match self {
             Mlp::Gated(gated) => gated.arrays(),
-            Mlp::Plain { up, down, .. } => up.arrays().into_iter().chain(down.arrays()).collect(),
+            Mlp::Plain { up, down, bend, .. } => {
+                let bend = bend.iter().flat_map(|bend| bend.numbers.iter().cloned());
+                let bend = bend.map(|number| ("act_fn".to_owned(), number));
+                up.arrays().into_iter().chain(down.arrays()).chain(bend).collect()
+            }
             Mlp::Experts(experts) => experts.arrays(),
         }
     }
@@ -67,7 +76,11 @@ impl Gated {
             }
             GateUp::Stacked(both) => Input::Stacked(Linear::take(from, both)?),
         };
-        Ok(Gated { input, down: Linear::take(from, &described.down)?, activation: described.activation })
+        Ok(Gated {
+            input,
+            down: Linear::take(from, &described.down)?,
+            activation: described.activation.clone(),
+        })
     }
 
     pub(crate) fn forward(&self, x: &Array) -> Result<Array> {
@@ -79,7 +92,7 @@ impl Gated {
                 (part(&both, axis, 0, size / 2)?, part(&both, axis, size / 2, size)?)
             }
         };
-        self.down.forward(&gated(self.activation, &gate, &up)?)
+        self.down.forward(&gated(&self.activation, &gate, &up)?)
     }
 
     pub(crate) fn arrays(&self) -> Vec<(String, Array)> {
@@ -95,9 +108,46 @@ impl Gated {
     }
 }
 
+/// apertus' activation, with its four numbers: how steep above zero, how steep below, what is linear in both, and up
+/// to where the exponential goes.
+#[derive(Debug)]
+pub(crate) struct Bend {
+    numbers: [Array; 4],
+}
+
+impl Bend {
+    fn take(from: &mut Checkpoint, name: &str) -> Result<Bend> {
+        let mut number = |name: String| -> Result<Array> {
+            let array = from.take_if(&name).ok_or_else(|| from.missing(&name))?;
+            if array.size() != 1 {
+                crate::checkpoint::expect_shape(&name, &array, &[])?;
+            }
+            from.cast(array.reshape(&[])?)
+        };
+        let numbers = [
+            number(format!("{name}.alpha_p"))?,
+            number(format!("{name}.alpha_n"))?,
+            number(format!("{name}.beta"))?,
+            number(format!("{name}.eps"))?,
+        ];
+        Ok(Bend { numbers })
+    }
+
+    fn forward(&self, x: &Array) -> Result<Array> {
+        let [above, below, linear, eps] = &self.numbers;
+        let soft = |number: &Array| -> Result<Array> { Ok(ops::logaddexp(number, scalar(0.0, number)?)?) };
+        let below = linear.add(soft(below)?)?;
+        let straight = linear.multiply(x)?;
+        let square = soft(above)?.multiply(x.square()?)?.add(&straight)?;
+        let exponential = ops::expm1(ops::minimum(x, eps)?)?.subtract(x)?;
+        let bent = exponential.multiply(below)?.add(&straight)?;
+        Ok(ops::select(x.gt(scalar(0.0, x)?)?, square, bent)?)
+    }
+}
+
 /// `activation(gate) * up`.
-pub(crate) fn gated(activation: Activation, gate: &Array, up: &Array) -> Result<Array> {
-    if activation == Activation::SwigluOai {
+pub(crate) fn gated(activation: &Activation, gate: &Array, up: &Array) -> Result<Array> {
+    if *activation == Activation::SwigluOai {
         let (steepness, most, one) = (scalar(1.702, gate)?, scalar(7.0, gate)?, scalar(1.0, gate)?);
         let gate = ops::minimum(gate, &most)?;
         let up = ops::clip(up, (scalar(-7.0, up)?, most))?;
@@ -107,7 +157,7 @@ pub(crate) fn gated(activation: Activation, gate: &Array, up: &Array) -> Result<
     Ok(activate(activation, gate)?.multiply(up)?)
 }
 
-fn activate(activation: Activation, x: &Array) -> Result<Array> {
+fn activate(activation: &Activation, x: &Array) -> Result<Array> {
     Ok(match activation {
         Activation::Silu => x.multiply(ops::sigmoid(x)?)?,
         Activation::Gelu => {
@@ -126,6 +176,8 @@ fn activate(activation: Activation, x: &Array) -> Result<Array> {
             let kept = ops::maximum(x, scalar(0.0, x)?)?;
             kept.multiply(&kept)?
         }
+        // These two are no functions of one side alone: the one has two, the other numbers of its own.
         Activation::SwigluOai => gated(activation, x, x)?,
+        Activation::XieLu(_) => x.clone(),
     })
 }

@@ -117,7 +117,11 @@ impl Model {
             }
             Some(name) => {
                 let linear = mlxman_lm::decoder::Linear::new(name, described.hidden, described.vocab);
-                Some(Linear::take(from, &linear.biased(described.head.bias))?)
+                let linear = Linear::take(from, &linear.biased(described.head.bias))?;
+                Some(match described.head.normalised {
+                    Some(of) => linear.normalised(of)?,
+                    None => linear,
+                })
             }
             None => None,
         };

@@ -27,13 +27,12 @@ const DEPTH: usize = 3;
 /// When there is no such file, one cannot be read, or a number is not finite.
 pub fn read_parts(model: &Path, progress: &mut Progress<'_>) -> Result<Parts> {
     let mut files = Vec::new();
-    collect(model, DEPTH, &mut files)
-        .map_err(|error| EngineError::new(Kind::BadFile, format!("{}: {error}", model.display())))?;
+    collect(model, DEPTH, &mut files)?;
     if files.is_empty() {
         let message = format!("{}: there is no safetensors file in it", model.display());
         return Err(EngineError::new(Kind::BadFile, message));
     }
-    let size = |file: &PathBuf| std::fs::metadata(file).map_or(0, |meta| meta.len());
+    let size = |file: &PathBuf| fs_err::metadata(file).map_or(0, |meta| meta.len());
     let total: u64 = files.iter().map(size).sum();
     let (mut parts, mut before) = (Parts::default(), 0);
     for file in files {
@@ -56,12 +55,12 @@ pub fn read_parts(model: &Path, progress: &mut Progress<'_>) -> Result<Parts> {
 }
 
 fn collect(place: &Path, depth: usize, files: &mut Vec<PathBuf>) -> std::io::Result<()> {
-    if std::fs::metadata(place)?.is_file() {
+    if fs_err::metadata(place)?.is_file() {
         files.push(place.to_owned());
         return Ok(());
     }
-    let mut entries = std::fs::read_dir(place)?.collect::<std::io::Result<Vec<_>>>()?;
-    entries.sort_by_key(std::fs::DirEntry::file_name);
+    let mut entries = fs_err::read_dir(place)?.collect::<std::io::Result<Vec<_>>>()?;
+    entries.sort_by_key(fs_err::DirEntry::file_name);
     for entry in entries {
         let path = entry.path();
         if entry.file_name().to_string_lossy().starts_with('.') {

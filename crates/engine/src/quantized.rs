@@ -50,8 +50,8 @@ fn packing_of(
         && fits(scales)
         && weight.dtype() == mlx_rs::Dtype::Uint32
         && groups > 0
-        && input % groups == 0
-        && packed * 32 % input == 0;
+        && input.is_multiple_of(groups)
+        && (packed * 32).is_multiple_of(input);
     if !possible {
         let wanted = format!("{shapes}; packed rows for {lead:?} times {input} are needed");
         return Err(wrong(name, &wanted));

@@ -48,6 +48,11 @@ impl<'a> Config<'a> {
         document.as_object().map(|map| Config { map }).ok_or_else(wrong)
     }
 
+    /// A copy of all that is in it.
+    pub fn to_map(&self) -> Map<String, Value> {
+        self.map.clone()
+    }
+
     /// What is at `key`; `null` counts as absent.
     pub fn get(&self, key: &str) -> Option<&'a Value> {
         self.map.get(key).filter(|value| !value.is_null())

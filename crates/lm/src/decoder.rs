@@ -4,9 +4,12 @@
 mod attention;
 mod mlp;
 
-pub use attention::{Attention, Growth, Heads, Latent, LatentQuery, LatentUp, QkNorm, Qkv, Rope, RopeSpeed};
+pub use attention::{
+    Attention, Blend, Growth, Heads, Latent, LatentQuery, LatentUp, QkNorm, Qkv, Rope, RopeSpeed,
+};
 pub use mlp::{
-    Activation, Choice, ExpertNames, Experts, GateUp, Gated, Groups, Mix, Mlp, Precision, Scores, Shared,
+    Activation, Choice, ExpertNames, Experts, Fused, FusedForm, GateUp, Gated, Groups, Mix, Mlp, Precision,
+    Scores, Shared,
 };
 
 /// A decoder-only language model.
@@ -78,6 +81,8 @@ pub struct Head {
     pub may_be_tied: bool,
     /// Whether it has a bias.
     pub bias: bool,
+    /// Whether a matrix of its own is normalised, unless it is packed.
+    pub normalised: Option<HeadNorm>,
     /// What the residual stream is divided by, before a matrix of its own (minicpm).
     pub divisor: f32,
     /// What logits are multiplied with.
@@ -93,11 +98,21 @@ impl Head {
             name: (!tied).then(|| "lm_head".to_owned()),
             may_be_tied: false,
             bias: false,
+            normalised: None,
             divisor: 1.0,
             scale: 1.0,
             soft_cap: None,
         }
     }
+}
+
+/// What of an output layer's matrix is made to have the length one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HeadNorm {
+    /// What belongs to each token (baichuan_m1).
+    Tokens,
+    /// What belongs to each element of the residual stream (bailing_moe).
+    Elements,
 }
 
 /// A normalisation.

@@ -1,7 +1,7 @@
 //! Rotary positions from `rope_theta` and `rope_scaling`, as mlx_lm reads them.
 
 use crate::config::{Config, ConfigError};
-use crate::decoder::{Rope, RopeSpeed};
+use crate::decoder::{Growth, Rope, RopeSpeed};
 
 /// What a family says of its rotation beside the config's scaling.
 #[derive(Debug, Clone, Copy)]
@@ -27,6 +27,16 @@ impl Plan {
     pub(crate) fn plain(self) -> Rope {
         let Plan { dims, base, traditional } = self;
         Rope { dims, traditional, speed: RopeSpeed::Base { base: base as f32, scale: 1.0 } }
+    }
+}
+
+impl Growth {
+    /// What `rope_parameters` say of it.
+    pub(crate) fn read(parameters: Config<'_>) -> Result<Self, ConfigError> {
+        Ok(Growth {
+            beta: parameters.needs_number("llama_4_scaling_beta")? as f32,
+            length: parameters.size("original_max_position_embeddings")?,
+        })
     }
 }
 

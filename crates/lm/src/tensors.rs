@@ -249,6 +249,11 @@ impl Look<'_> {
             }
         }
         let (hidden, inner) = (experts.hidden, experts.inner);
+        let is_stacked = (self.has)(&format!("{}.weight", experts.names.stacked[0]));
+        if experts.names.fused.is_some() && !is_stacked {
+            // Before conversion: told when the model is loaded.
+            return;
+        }
         let shapes = [[inner, hidden], [inner, hidden], [hidden, inner]];
         let singles = experts.names.single.as_ref();
         for (at, (stacked, [output, input])) in experts.names.stacked.iter().zip(shapes).enumerate() {
@@ -263,10 +268,9 @@ impl Look<'_> {
                 for expert in 0..experts.count {
                     self.matrix(&single[at].replace("{}", &expert.to_string()), &[output, input]);
                 }
-            } else if singles.is_some() {
+            } else {
                 self.matrix(stacked, &[experts.count, output, input]);
             }
-            // Other forms of stacks are told when the model is loaded.
         }
     }
 }

@@ -41,6 +41,22 @@ impl Results {
     }
 }
 
+/// The architectures that a decoder is known for, by their `model_type`.
+pub fn families() -> impl Iterator<Item = &'static str> {
+    mlxman_lm::families::FAMILIES.iter().flat_map(|family| family.names.iter().copied())
+}
+
+/// Starts a worker, asks what it computes with, and ends it.
+///
+/// # Errors
+/// When there is none, it has no MLX, or it does not start: for people, with what to do.
+pub fn probe(launch: &Launch) -> Result<protocol::EngineInfo, String> {
+    let worker = worker::Worker::start(launch, &|| false).map_err(|error| error.to_string())?;
+    let engine = worker.engine.clone();
+    worker.farewell();
+    Ok(engine)
+}
+
 impl From<protocol::Level> for mlxman_manifest::VerifiedLevel {
     fn from(level: protocol::Level) -> Self {
         match level {

@@ -12,7 +12,7 @@ use mlxman_verify::protocol::{
 };
 
 use crate::Out;
-use crate::measure::{peak_of_process, rate};
+use crate::measure::{blas, memory_of_machine, peak_of_process, rate};
 use crate::words::Words;
 
 /// MLX, started.
@@ -30,8 +30,8 @@ impl Engine {
         Some(EngineInfo {
             mlx_version: device.mlx_version.clone(),
             device: device.name.clone(),
-            blas: None,
-            memory_bytes: None,
+            blas: blas(),
+            memory_bytes: device.memory_bytes.or_else(memory_of_machine),
         })
     }
 

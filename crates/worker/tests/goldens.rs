@@ -1,72 +1,35 @@
 //! Every family and every quantization gives what mlx_lm gives: the logits after a prompt, and the tokens that follow.
 #![cfg(feature = "mlx")]
 
-use std::io::{BufRead as _, BufReader, Write as _};
-use std::path::Path;
-use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+mod support;
 
 use mlxman_testkit::{Answers, Golden};
-use mlxman_verify::protocol::{DtypeChoice, Event, Level, Measure, Question, Report, Request};
+use mlxman_verify::protocol::{DtypeChoice, Question, Report};
+use support::Worker;
 
-/// Families in the list of goldens that mlxman has no decoder for.
-const UNKNOWN: &[&str] = &[];
+/// Architectures among the goldens that mlxman has no decoder for yet.
+const UNKNOWN: &[&str] = &[
+    "afm7",
+    "gemma4_text",
+    "hunyuan",
+    "iquestloopcoder",
+    "laguna",
+    "lille-130m",
+    "longcat_flash",
+    "mimo_v2_flash",
+    "muse_glimmer",
+    "nanbeige",
+    "nemotron-nas",
+    "plamo",
+    "plamo3",
+    "spark2_5",
+    "step3p5",
+    "talkie",
+];
 
-/// A worker that is asked one thing after the other.
-struct Worker {
-    child: Child,
-    input: ChildStdin,
-    output: BufReader<ChildStdout>,
-    asked: u64,
-}
-
-impl Worker {
-    fn start() -> Self {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_mlxman-worker"))
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("the worker starts");
-        let input = child.stdin.take().expect("its input");
-        let output = BufReader::new(child.stdout.take().expect("its output"));
-        let mut worker = Worker { child, input, output, asked: 0 };
-        assert!(matches!(worker.hear(), Event::Ready { engine: Some(_), .. }));
-        worker
-    }
-
-    fn hear(&mut self) -> Event {
-        let mut line = String::new();
-        self.output.read_line(&mut line).expect("a line of the worker");
-        serde_json::from_str(&line).unwrap_or_else(|error| panic!("{error}: `{line}`"))
-    }
-
-    fn ask(&mut self, model: &Path, dtype: DtypeChoice, question: Option<Question>) -> Report {
-        self.asked += 1;
-        let request = Request {
-            id: self.asked,
-            model: model.to_owned(),
-            adapter: None,
-            level: Level::Generate,
-            dtype,
-            measure: Measure { trials: 0, ..Measure::default() },
-            answers: question,
-        };
-        let line = serde_json::to_string(&request).expect("a request");
-        writeln!(self.input, "{line}").expect("the worker listens");
-        loop {
-            if let Event::Done { id, report } = self.hear() {
-                assert_eq!(id, self.asked);
-                return *report;
-            }
-        }
-    }
-}
-
-impl Drop for Worker {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
+/// Cases whose answers in half precision mlx_lm itself gives only on the MLX that they were made with (0.32.4): on this
+/// one (0.32.2) a router's near tie goes the other way. In single precision they hold.
+const OTHER_MLX: &[&str] = &["qwen2_moe-4bit-bf16"];
 
 fn question(answers: &Answers) -> Question {
     Question {
@@ -104,6 +67,7 @@ fn every_golden_gives_the_answers_of_mlx_lm() {
     for golden in Golden::all() {
         let family = golden.config["model_type"].as_str().unwrap_or_default().to_owned();
         if UNKNOWN.contains(&family.as_str()) {
+            assert!(mlxman_lm::families::family_of(&family).is_none(), "{family} is known now");
             continue;
         }
         tried += 1;
@@ -118,7 +82,9 @@ fn every_golden_gives_the_answers_of_mlx_lm() {
                 wrong.push(format!("{} as {dtype:?}: {why}", golden.name));
             }
         };
-        check(DtypeChoice::Checkpoint, &golden.answers, tolerance);
+        if !OTHER_MLX.contains(&golden.name.as_str()) {
+            check(DtypeChoice::Checkpoint, &golden.answers, tolerance);
+        }
         if let Some(wanted) = &golden.answers_float32 {
             check(DtypeChoice::Float32, wanted, 1e-3);
         }

@@ -2,6 +2,7 @@
 
 mod clean_preview;
 mod completions;
+mod doctor;
 mod list;
 mod man;
 mod note;
@@ -28,6 +29,7 @@ pub(crate) fn run(command: Command, context: &Context) -> Result<Verdict> {
         Command::Show(args) => show::run(&args, context),
         Command::Path(args) => path::run(&args, context),
         Command::Stores => stores::run(context),
+        Command::Doctor => doctor::run(context),
         Command::Tag(args) => tag::run(&args, context),
         Command::Note(args) => note::run(&args, context),
         Command::Pin(args) => pin::run(&args, context, true),

@@ -20,7 +20,7 @@ use crate::select::{filter_set, matching, one, tell_unknown};
 use crate::table::{bytes, number, plural, rate, render, text};
 
 /// How long a worker may take to start: the first one reads MLX from the disk.
-const STARTUP: Duration = Duration::from_secs(60);
+pub(super) const STARTUP: Duration = Duration::from_secs(60);
 
 /// A model that was chosen: where it lies, and its row if the registry has one.
 struct Chosen {
@@ -34,6 +34,9 @@ struct Chosen {
 }
 
 pub(super) fn run(args: &Verify, context: &Context) -> Result<Verdict> {
+    if args.list_families {
+        return list_families(context);
+    }
     let timeout = duration(&args.timeout)?;
     let memory_limit = match &args.memory_limit {
         Some(text) => {
@@ -296,7 +299,18 @@ fn keep(registry: &Registry, outcome: &Outcome, row: Option<&Row>, recorded: Opt
     Ok(())
 }
 
-fn launch(context: &Context, timeout: Duration) -> Launch {
+fn list_families(context: &Context) -> Result<Verdict> {
+    let mut names: Vec<&str> = mlxman_verify::families().collect();
+    names.sort_unstable();
+    if context.printer.json {
+        context.printer.json(&names)?;
+    } else {
+        context.printer.data(&format!("{}\n", names.join("\n")))?;
+    }
+    Ok(Verdict::Fine)
+}
+
+pub(super) fn launch(context: &Context, timeout: Duration) -> Launch {
     let preload = context.places.preload().map(|preload| ("LD_PRELOAD".into(), preload));
     Launch {
         program: context.places.worker(),

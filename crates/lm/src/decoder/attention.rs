@@ -42,11 +42,22 @@ pub struct Heads {
     pub clip: Option<f32>,
     /// What comes out is multiplied with the sigmoid of this product of what went in (afmoe).
     pub gate: Option<Linear>,
+    /// Keys and values are blended with those of the token before.
+    pub blend: Option<Blend>,
     /// Queries grow with their position.
     pub growth: Option<Growth>,
 }
 
-/// Queries times `1 + beta * ln(1 + floor(position / length))` (ministral3).
+/// The part of the token before, and the token's own, for each key head: a tensor for keys, one for values (baichuan_m1).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Blend {
+    /// Of keys.
+    pub keys: String,
+    /// Of values.
+    pub values: String,
+}
+
+/// Queries times `1 + beta * ln(1 + floor(position / length))` (ministral3, mistral4).
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Growth {
     /// How much.
@@ -168,6 +179,8 @@ pub struct Latent {
     pub rope: Rope,
     /// What scores are multiplied with.
     pub scale: f32,
+    /// Queries grow with their position (mistral4).
+    pub growth: Option<Growth>,
 }
 
 /// Queries of latent attention.

@@ -46,7 +46,7 @@ pub enum GateUp {
 }
 
 /// Activations.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum Activation {
     /// `x * sigmoid(x)`.
     Silu,
@@ -58,6 +58,8 @@ pub enum Activation {
     Relu,
     /// `max(x, 0)²`.
     ReluSquared,
+    /// apertus: a square above zero, an exponential below, with numbers of each layer's own below this name.
+    XieLu(String),
     /// gpt_oss: both sides clipped, a steeper sigmoid, one added to the other side.
     SwigluOai,
 }
@@ -94,6 +96,30 @@ pub struct ExpertNames {
     pub stacked: [String; 3],
     /// One by one, as before conversion, with `{}` for the expert's number: gate, up, down.
     pub single: Option<[String; 3]>,
+    /// Gate and up in one tensor, as before conversion.
+    pub fused: Option<Fused>,
+}
+
+/// Experts as some checkpoints have them before conversion: a tensor for gate and up, one for down.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fused {
+    /// Gate and up: the full name of the tensor, or how the names begin.
+    pub gate_up: String,
+    /// Down.
+    pub down: String,
+    /// How they lie.
+    pub form: FusedForm,
+}
+
+/// How gate and up lie in one tensor.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FusedForm {
+    /// `[count, out, in]`: all of the gate, then all of up (granitemoe).
+    Halves,
+    /// The same, `[count, in, out]` (qwen3_vl_moe).
+    SwappedHalves,
+    /// A row of the gate, a row of up; packed in `_blocks` and `_scales`, with a `_bias` (gpt_oss).
+    Blocks,
 }
 
 /// An expert that sees every token.
@@ -131,12 +157,23 @@ pub struct Choice {
     pub normalised: Option<f32>,
     /// What weights are multiplied with.
     pub scale: f32,
+    /// Whether they are taken from the end of an ascending order: in half precision their sum depends on it (gpt_oss,
+    /// qwen3_moe).
+    pub from_the_end: bool,
 }
 
 impl Choice {
     /// Those with the greatest scores, with their scores as weights.
     pub fn plain(scores: Scores, precision: Precision) -> Self {
-        Choice { scores, precision, correction: None, groups: None, normalised: None, scale: 1.0 }
+        Choice {
+            scores,
+            precision,
+            correction: None,
+            groups: None,
+            normalised: None,
+            scale: 1.0,
+            from_the_end: false,
+        }
     }
 }
 

@@ -4,7 +4,9 @@ use super::experts::{Crowd, corrected, dense_layers, groups, shared_experts};
 use super::latent::Latents;
 use super::parts::{Sizes, head, layer, layer_name};
 use crate::config::{Config, ConfigError};
-use crate::decoder::{Attention, Choice, Decoder, Experts, Head, Layer, Mlp, Precision, Scores};
+use crate::decoder::{
+    Attention, Choice, Decoder, Experts, Fused, FusedForm, Growth, Head, Layer, Mlp, Precision, Scores,
+};
 use crate::rope::{Plan, rope, yarn_scale};
 
 /// Epsilon of the norms inside attention, whatever the config says.
@@ -33,18 +35,51 @@ pub(super) fn v2(config: Config<'_>) -> Result<Decoder, ConfigError> {
         let groups = if limited { groups(config, 1)? } else { None };
         Ok(Choice { scale, groups, ..Choice::plain(Scores::Softmax, Precision::Activations) })
     };
-    decoder(config, "deepseek_v2", false, |_| INNER_EPS, choice)
+    let latents = latents(config, INNER_EPS)?;
+    decoder(config, "deepseek_v2", &latents, choice)
 }
 
 pub(super) fn v3(config: Config<'_>) -> Result<Decoder, ConfigError> {
     let choice = |prefix: &str| corrected(config, format!("{prefix}.gate.e_score_correction_bias"), 0.0);
-    decoder(config, "deepseek_v3", true, |_| INNER_EPS, choice)
+    let latents = Latents { absorbed: true, ..latents(config, INNER_EPS)? };
+    decoder(config, "deepseek_v3", &latents, choice)
 }
 
 /// `deepseek_v3` with the config's epsilon everywhere.
 pub(super) fn glm4_moe_lite(config: Config<'_>) -> Result<Decoder, ConfigError> {
     let choice = |prefix: &str| corrected(config, format!("{prefix}.gate.e_score_correction_bias"), 1e-20);
-    decoder(config, "glm4_moe_lite", true, |sizes| sizes.eps, choice)
+    let inner_eps = config.number("rms_norm_eps", 1e-5)? as f32;
+    let latents = Latents { absorbed: true, ..latents(config, inner_eps)? };
+    decoder(config, "glm4_moe_lite", &latents, choice)
+}
+
+/// `deepseek_v3` with queries that grow with their position, and experts chosen by softmax.
+pub(super) fn mistral4(config: Config<'_>) -> Result<Decoder, ConfigError> {
+    let parameters = config
+        .section("rope_parameters")
+        .ok_or_else(|| ConfigError::Missing("rope_parameters".to_owned()))?;
+    let growth = Some(Growth::read(parameters)?);
+    let mut latents = Latents { absorbed: true, growth, ..latents(config, INNER_EPS)? };
+    latents.rope.traditional = config.flag("rope_interleave", true);
+    let choice = |_: &str| {
+        Ok(Choice {
+            groups: groups(config, 2)?,
+            normalised: config.flag("norm_topk_prob", true).then_some(1e-20),
+            scale: config.number("routed_scaling_factor", 1.0)? as f32,
+            ..Choice::plain(Scores::Softmax, Precision::Single)
+        })
+    };
+    let mut decoder = decoder(config, "mistral4", &latents, choice)?;
+    // Gate and up are one tensor before conversion.
+    for (index, layer) in decoder.layers.iter_mut().enumerate() {
+        if let Mlp::Experts(experts) = &mut layer.mlp {
+            let prefix = format!("{}.mlp.experts", layer_name(index));
+            let (gate_up, down) = (format!("{prefix}.gate_up_proj"), format!("{prefix}.down_proj"));
+            experts.names.fused = Some(Fused { gate_up, down, form: FusedForm::Halves });
+        }
+    }
+    decoder.head = head(config, false);
+    Ok(decoder)
 }
 
 /// `deepseek_v2`'s attention, and no experts.
@@ -66,18 +101,21 @@ pub(super) fn youtu_llm(config: Config<'_>) -> Result<Decoder, ConfigError> {
     Ok(sizes.decoder("youtu_llm", layers.collect::<Result<_, ConfigError>>()?, head(config, true)))
 }
 
+/// What the latent attention of all layers shares.
+fn latents(config: Config<'_>, inner_eps: f32) -> Result<Latents, ConfigError> {
+    let plan = Plan::read(config, config.size("qk_rope_head_dim")?, 10_000.0)?.traditional();
+    let latents = Latents::read(config, inner_eps, rope(config, plan)?)?;
+    let scale = latents.scale() * longer(config)?;
+    Ok(Latents { scale: Some(scale as f32), ..latents })
+}
+
 fn decoder(
     config: Config<'_>,
     family: &'static str,
-    absorbed: bool,
-    inner_eps: impl Fn(Sizes) -> f32,
+    latents: &Latents,
     choice: impl Fn(&str) -> Result<Choice, ConfigError>,
 ) -> Result<Decoder, ConfigError> {
     let sizes = Sizes::read(config, "rms_norm_eps", 1e-6)?;
-    let plan = Plan::read(config, config.size("qk_rope_head_dim")?, 10_000.0)?.traditional();
-    let latents = Latents::read(config, inner_eps(sizes), rope(config, plan)?)?;
-    let scale = latents.scale() * longer(config)?;
-    let latents = Latents { absorbed, scale: Some(scale as f32), ..latents };
     let layers = (0..sizes.layers).map(|index| {
         let prefix = layer_name(index);
         Ok(Layer {
@@ -92,7 +130,8 @@ fn decoder(
 
 /// yarn's second half: the scores grow with the length.
 fn longer(config: Config<'_>) -> Result<f64, ConfigError> {
-    let Some(scaling) = config.section("rope_scaling") else { return Ok(1.0) };
+    let scaling = config.section("rope_scaling").or_else(|| config.section("rope_parameters"));
+    let Some(scaling) = scaling else { return Ok(1.0) };
     let all = scaling.number("mscale_all_dim", 0.0)?;
     Ok(if all == 0.0 { 1.0 } else { yarn_scale(scaling.needs_number("factor")?, all).powi(2) })
 }
@@ -107,7 +146,7 @@ fn mlp(
 ) -> Result<Mlp, ConfigError> {
     let has_experts = config.count_if("n_routed_experts")?.is_some()
         && index >= dense_layers(config, "first_k_dense_replace")
-        && index % config.size_or("moe_layer_freq", 1)? == 0;
+        && index.is_multiple_of(config.size_or("moe_layer_freq", 1)?);
     if !has_experts {
         return Ok(sizes.mlp(prefix, false));
     }

@@ -13,7 +13,19 @@ pub(super) fn expert_names(prefix: &str) -> ExpertNames {
     ExpertNames {
         stacked: NAMES.map(|name| format!("{prefix}.switch_mlp.{name}")),
         single: Some(NAMES.map(|name| format!("{prefix}.experts.{{}}.{name}"))),
+        fused: None,
     }
+}
+
+/// Experts below `prefix` that are stacked in `experts` too.
+pub(super) fn names_in_experts(prefix: &str) -> ExpertNames {
+    ExpertNames { stacked: NAMES.map(|name| format!("{prefix}.experts.{name}")), ..expert_names(prefix) }
+}
+
+/// Experts below `prefix` that are called as mixtral's are.
+pub(super) fn names_of_mixtral(prefix: &str) -> ExpertNames {
+    let single = ["w1", "w3", "w2"].map(|name| format!("{prefix}.experts.{{}}.{name}"));
+    ExpertNames { single: Some(single), ..expert_names(prefix) }
 }
 
 /// How many experts there are, how many see a token, and how large each is.

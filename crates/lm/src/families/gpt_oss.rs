@@ -3,7 +3,7 @@
 use super::parts::{Sizes, full_layers, layer, layer_name};
 use crate::config::{Config, ConfigError};
 use crate::decoder::{
-    Activation, Choice, Decoder, ExpertNames, Experts, Head, Linear, Mlp, Precision, Scores,
+    Activation, Choice, Decoder, ExpertNames, Experts, Fused, FusedForm, Head, Linear, Mlp, Precision, Scores,
 };
 use crate::rope::{Plan, rope, theta};
 
@@ -33,11 +33,19 @@ pub(super) fn gpt_oss(config: Config<'_>) -> Result<Decoder, ConfigError> {
             hidden: sizes.hidden,
             inner: sizes.inner,
             router: Linear::new(format!("{prefix}.mlp.router"), sizes.hidden, count).biased(true),
-            choice: Choice::plain(Scores::SoftmaxOfChosen, Precision::Activations),
+            choice: Choice {
+                from_the_end: true,
+                ..Choice::plain(Scores::SoftmaxOfChosen, Precision::Activations)
+            },
             names: ExpertNames {
                 stacked: ["gate_proj", "up_proj", "down_proj"]
                     .map(|name| format!("{prefix}.mlp.experts.{name}")),
                 single: None,
+                fused: Some(Fused {
+                    gate_up: format!("{prefix}.mlp.experts.gate_up_proj"),
+                    down: format!("{prefix}.mlp.experts.down_proj"),
+                    form: FusedForm::Blocks,
+                }),
             },
             bias: true,
             activation: Activation::SwigluOai,

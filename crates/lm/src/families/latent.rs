@@ -2,7 +2,7 @@
 
 use super::parts::{Sizes, head_norm};
 use crate::config::{Config, ConfigError};
-use crate::decoder::{Latent, LatentQuery, LatentUp, Linear, Rope};
+use crate::decoder::{Growth, Latent, LatentQuery, LatentUp, Linear, Rope};
 
 /// What the latent attention of all layers shares.
 #[derive(Debug, Clone)]
@@ -18,6 +18,7 @@ pub(super) struct Latents {
     pub(super) absorbed: bool,
     /// What scores are multiplied with, where that is not the usual.
     pub(super) scale: Option<f32>,
+    pub(super) growth: Option<Growth>,
 }
 
 impl Latents {
@@ -31,6 +32,7 @@ impl Latents {
             rope,
             absorbed: false,
             scale: None,
+            growth: None,
         })
     }
 
@@ -78,6 +80,7 @@ impl Latents {
             output: linear("o_proj", heads * value_dim, sizes.hidden).biased(bias),
             rope: self.rope.clone(),
             scale: self.scale.unwrap_or(self.scale() as f32),
+            growth: self.growth,
         })
     }
 }

@@ -1,7 +1,6 @@
 //! Families that are llama but for a few numbers.
 
-use super::parts::{Sizes, head, layer, layer_name};
-use super::parts::{full_layers, pre_norms};
+use super::parts::{Sizes, full_layers, head, layer, layer_name, pre_norms};
 use crate::config::{Config, ConfigError};
 use crate::decoder::{Activation, Linear};
 use crate::decoder::{Decoder, Growth, Head, Layer, Mlp, Norm, NormKind, QkNorm, Rope, RopeSpeed};
@@ -29,6 +28,27 @@ fn layers(
         layer(heads, sizes.mlp(&prefix, biases.mlp), sizes.pre_norms(&prefix))
     });
     layers.collect()
+}
+
+/// An MLP without a gate whose activation is learnt, and norms of each head's queries and keys.
+pub(super) fn apertus(config: Config<'_>) -> Result<Decoder, ConfigError> {
+    let sizes = Sizes::read(config, "rms_norm_eps", 1e-5)?.with_even_heads();
+    let positions = rope(config, Plan::read(config, sizes.head_dim, 12_000_000.0)?)?;
+    let bias = config.flag("mlp_bias", false);
+    let layers = (0..sizes.layers).map(|index| {
+        let prefix = layer_name(index);
+        let mut heads = sizes.heads(&prefix, &positions, false, false);
+        let (q, k) = sizes.head_norms(&format!("{prefix}.self_attn"), "q_norm", "k_norm");
+        heads.qk_norm = QkNorm::EachHead(q, k);
+        let mlp = Mlp::Plain {
+            up: Linear::new(format!("{prefix}.mlp.up_proj"), sizes.hidden, sizes.inner).biased(bias),
+            down: Linear::new(format!("{prefix}.mlp.down_proj"), sizes.inner, sizes.hidden).biased(bias),
+            activation: Activation::XieLu(format!("{prefix}.mlp.act_fn")),
+        };
+        let norm = |name: &str| sizes.rms(format!("{prefix}.{name}"));
+        layer(heads, mlp, pre_norms(norm("attention_layernorm"), norm("feedforward_layernorm")))
+    });
+    Ok(sizes.decoder("apertus", layers.collect(), head(config, false)))
 }
 
 /// Neighbours are paired, and one switch is for all biases.
@@ -113,10 +133,7 @@ pub(super) fn ministral3(config: Config<'_>) -> Result<Decoder, ConfigError> {
     let base = parameters.needs_number("rope_theta")?;
     let plan = Plan { dims: sizes.head_dim, base, traditional: false };
     let positions = scaled(config, Some(parameters), plan)?;
-    let growth = Growth {
-        beta: parameters.needs_number("llama_4_scaling_beta")? as f32,
-        length: parameters.size("original_max_position_embeddings")?,
-    };
+    let growth = Growth::read(parameters)?;
     let full = full_layers(config, sizes.layers)?;
     let window = config.size_if("sliding_window")?;
     let layers = layers(sizes, &positions, Biases::default(), |index, heads| {
@@ -177,4 +194,28 @@ pub(super) fn telechat3(config: Config<'_>) -> Result<Decoder, ConfigError> {
     let biases = Biases { qkv: bias, output: bias, mlp: config.flag("mlp_bias", false) };
     let head: Head = head(config, false);
     Ok(sizes.decoder("telechat3", layers(sizes, &positions, biases, |_, _| ()), head))
+}
+
+/// Norms without weights, positions on some layers only, other names for MLP and head.
+pub(super) fn llama4_text(config: Config<'_>) -> Result<Decoder, ConfigError> {
+    let sizes = Sizes::read(config, "rms_norm_eps", 1e-5)?;
+    let sizes = Sizes { inner: config.size("intermediate_size_mlp")?, ..sizes };
+    let positions = Plan::read(config, sizes.head_dim, 500_000.0)?.traditional().plain();
+    let has_norms = config.flag("use_qk_norm", true);
+    let uses = config.list("no_rope_layers", "a list of 0 and 1", |value| value.as_u64().map(|n| n != 0))?;
+    let uses = uses.ok_or_else(|| ConfigError::Missing("no_rope_layers".to_owned()))?;
+    let norm = || Norm { name: None, size: sizes.head_dim, ..sizes.rms("") };
+    let layers = (0..sizes.layers).map(|index| {
+        let prefix = layer_name(index);
+        let rope = if uses.get(index) == Some(&true) { &positions } else { &Rope::NONE };
+        let mut heads = sizes.heads(&prefix, rope, false, false);
+        if has_norms {
+            heads.qk_norm = QkNorm::EachHead(norm(), norm());
+        }
+        let mlp = sizes.gated(&format!("{prefix}.feed_forward"), Activation::Silu, false);
+        layer(heads, Mlp::Gated(mlp), sizes.pre_norms(&prefix))
+    });
+    let head = head(config, false);
+    let head = Head { name: head.name.as_ref().map(|_| "output".to_owned()), ..head };
+    Ok(sizes.decoder("llama4_text", layers.collect(), head))
 }

@@ -104,6 +104,7 @@ impl Sizes {
             queries_in_float32: false,
             clip: None,
             gate: None,
+            blend: None,
             growth: None,
         }
     }

@@ -1,12 +1,46 @@
 //! The qwen families.
 
-use super::experts::{Crowd, shared};
-use super::parts::{Sizes, head_norm, layer, layer_name};
+use super::experts::{Crowd, expert_names, shared};
+use super::parts::{Sizes, head_norm, layer, layer_name, pre_norms};
 use crate::config::{Config, ConfigError};
 use crate::decoder::{
-    Activation, Choice, Decoder, Experts, Head, Linear, Mix, Mlp, Precision, QkNorm, Scores, Shared,
+    Activation, Choice, Decoder, Embedding, ExpertNames, Experts, Fused, FusedForm, GateUp, Gated, Head,
+    Linear, Mix, Mlp, Precision, QkNorm, Qkv, Scores, Shared,
 };
 use crate::rope::{Plan, rope, theta};
+
+/// The first one: one matrix for queries, keys and values, and half of the told width twice.
+pub(super) fn qwen(config: Config<'_>) -> Result<Decoder, ConfigError> {
+    let sizes = Sizes::read(config, "layer_norm_epsilon", 1e-6)?;
+    let rotated = sizes.hidden / sizes.heads;
+    let sizes = Sizes { kv_heads: sizes.heads, head_dim: config.size_or("kv_channels", 128)?, ..sizes };
+    let positions = Plan { dims: rotated, base: 10_000.0, traditional: false }.plain();
+    let bias = !config.flag("no_bias", true);
+    let inner = sizes.inner / 2;
+    let layers = (0..sizes.layers).map(|index| {
+        let prefix = format!("transformer.h.{index}");
+        let linear = |name: &str, from, to| Linear::new(format!("{prefix}.{name}"), from, to).biased(bias);
+        let input = linear("attn.c_attn", sizes.hidden, 3 * sizes.q_size()).biased(true);
+        let output = linear("attn.c_proj", sizes.q_size(), sizes.hidden);
+        let mut heads = sizes.attention(Qkv::Stacked(input), output, positions.clone());
+        heads.scale = (rotated as f32).powf(-0.5);
+        let mlp = Gated {
+            input: GateUp::Separate {
+                gate: linear("mlp.w2", sizes.hidden, inner),
+                up: linear("mlp.w1", sizes.hidden, inner),
+            },
+            down: linear("mlp.c_proj", inner, sizes.hidden),
+            activation: Activation::Silu,
+        };
+        let norms = pre_norms(sizes.rms(format!("{prefix}.ln_1")), sizes.rms(format!("{prefix}.ln_2")));
+        layer(heads, Mlp::Gated(mlp), norms)
+    });
+    Ok(Decoder {
+        embedding: Embedding::plain("transformer.wte"),
+        norm: sizes.rms("transformer.ln_f"),
+        ..sizes.decoder("qwen", layers.collect(), Head { bias, ..Head::plain(false) })
+    })
+}
 
 /// llama with biases on queries, keys and values.
 pub(super) fn qwen2(config: Config<'_>) -> Result<Decoder, ConfigError> {
@@ -88,7 +122,7 @@ pub(super) fn qwen3_moe(config: Config<'_>) -> Result<Decoder, ConfigError> {
         let inside = format!("{prefix}.mlp");
         let mlp = if !dense.contains(&(index as u64)) && has_experts && (index + 1) % step == 0 {
             let plain = Choice::plain(Scores::Softmax, Precision::Activations);
-            let choice = Choice { normalised, ..plain };
+            let choice = Choice { normalised, from_the_end: true, ..plain };
             Mlp::Experts(Box::new(some_of(config, sizes, &inside, choice)?))
         } else {
             Mlp::Gated(sizes.gated(&inside, Activation::Silu, false))
@@ -122,5 +156,11 @@ fn each_head(prefix: &str, sizes: Sizes) -> QkNorm {
 
 fn some_of(config: Config<'_>, sizes: Sizes, prefix: &str, choice: Choice) -> Result<Experts, ConfigError> {
     let crowd = Crowd::read(config, "num_experts", config.size("moe_intermediate_size")?)?;
-    Ok(crowd.experts(sizes, prefix, choice))
+    let fused = Fused {
+        gate_up: format!("{prefix}.experts.gate_up_proj"),
+        down: format!("{prefix}.experts.down_proj"),
+        form: FusedForm::SwappedHalves,
+    };
+    let names = ExpertNames { fused: Some(fused), ..expert_names(prefix) };
+    Ok(Experts { names, ..crowd.experts(sizes, prefix, choice) })
 }

@@ -1,0 +1,188 @@
+//! Models with something wrong: each is told what, and the worker goes on to the next.
+#![cfg(feature = "mlx")]
+
+mod support;
+
+use std::path::Path;
+
+use mlxman_testkit::safetensors::{Dtype, Fill, Tensor, encode};
+use mlxman_testkit::{Golden, write_files};
+use mlxman_verify::protocol::{DtypeChoice, FailureKind, Level, Question};
+use serde_json::{Value, json};
+use support::Worker;
+
+/// A llama whose files were changed by `change`.
+fn model(dir: &Path, change: impl FnOnce(&mut Value, &mut Vec<Tensor>)) {
+    let golden = Golden::named("llama-f32").expect("a golden");
+    let mut config = golden.config.clone();
+    let mut tensors = golden.tensors();
+    change(&mut config, &mut tensors);
+    let config = serde_json::to_vec(&config).expect("JSON");
+    let weights = encode(&tensors, &[("format", "mlx")]);
+    write_files(dir, &[("config.json".to_owned(), config), ("model.safetensors".to_owned(), weights)]);
+}
+
+fn tensor<'a>(tensors: &'a mut [Tensor], name: &str) -> &'a mut Tensor {
+    tensors.iter_mut().find(|tensor| tensor.name == name).expect("the tensor")
+}
+
+/// Sets every number of a tensor.
+fn fill(tensor: &mut Tensor, number: f32) {
+    let bytes: Vec<u8> = (0..tensor.elements()).flat_map(|_| number.to_le_bytes()).collect();
+    tensor.fill = Fill::Bytes(bytes);
+}
+
+/// Asks about a model with that change, and gives what failed, at what level, and how that was told.
+fn failure(change: impl FnOnce(&mut Value, &mut Vec<Tensor>)) -> (FailureKind, Option<Level>, String) {
+    let dir = tempfile::tempdir().expect("a directory");
+    let (bad, good) = (dir.path().join("bad"), dir.path().join("good"));
+    model(&bad, change);
+    model(&good, |_, _| {});
+    let mut worker = Worker::start();
+    let report = worker.ask(&bad, DtypeChoice::Auto, None);
+    let failure = report.failure.expect("a failure");
+    let after = worker.ask(&good, DtypeChoice::Auto, None);
+    assert_eq!((after.failure, after.level), (None, Some(Level::Generate)), "the worker is well afterwards");
+    (failure.kind, report.level, failure.message)
+}
+
+#[test]
+fn nan_in_weights() {
+    let name = "model.layers.1.mlp.up_proj.weight";
+    let (kind, level, message) = failure(|_, tensors| fill(tensor(tensors, name), f32::NAN));
+    assert_eq!((kind, level), (FailureKind::NotFiniteWeights, None));
+    assert!(message.contains("up_proj"), "{message}");
+}
+
+#[test]
+fn numbers_too_great_to_compute_with() {
+    let (kind, level, _) = failure(|_, tensors| {
+        for name in ["model.layers.0.mlp.up_proj.weight", "model.layers.0.mlp.down_proj.weight"] {
+            fill(tensor(tensors, name), 3e38);
+        }
+    });
+    assert_eq!((kind, level), (FailureKind::NotFiniteLogits, Some(Level::Load)));
+}
+
+#[test]
+fn a_tensor_of_another_shape() {
+    let name = "model.layers.0.self_attn.k_proj.weight";
+    let (kind, _, message) = failure(|_, tensors| {
+        let narrow = Tensor::new(name, Dtype::F32, &[16, 64]);
+        *tensor(tensors, name) = narrow;
+    });
+    assert_eq!(kind, FailureKind::WrongShape);
+    assert!(message.contains(name) && message.contains("[16, 64]"), "{message}");
+}
+
+#[test]
+fn a_tensor_that_is_not_there() {
+    let name = "model.norm.weight";
+    let (kind, _, message) = failure(|_, tensors| tensors.retain(|tensor| tensor.name != name));
+    assert_eq!(kind, FailureKind::MissingTensor);
+    assert!(message.contains(name), "{message}");
+}
+
+#[test]
+fn a_billion_layers() {
+    let (kind, _, message) = failure(|config, _| config["num_hidden_layers"] = json!(1_000_000_000));
+    assert_eq!(kind, FailureKind::BadConfig);
+    assert!(message.contains("num_hidden_layers"), "{message}");
+}
+
+#[test]
+fn more_layers_than_there_are() {
+    let (kind, _, message) = failure(|config, _| config["num_hidden_layers"] = json!(4000));
+    assert_eq!(kind, FailureKind::MissingTensor);
+    assert!(message.contains("model.layers."), "{message}");
+}
+
+#[test]
+fn a_head_of_zeros() {
+    let (kind, level, message) = failure(|config, tensors| {
+        let name =
+            if config["tie_word_embeddings"] == json!(true) { "model.embed_tokens" } else { "lm_head" };
+        fill(tensor(tensors, &format!("{name}.weight")), 0.0);
+    });
+    assert_eq!((kind, level), (FailureKind::Degenerate, Some(Level::Load)));
+    assert!(message.contains("whatever it is told"), "{message}");
+}
+
+#[test]
+fn a_file_that_is_cut_short_or_none() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let (cut, none) = (dir.path().join("cut"), dir.path().join("none"));
+    model(&cut, |_, _| {});
+    let file = cut.join("model.safetensors");
+    let bytes = fs_err::read(&file).expect("the weights");
+    fs_err::write(&file, &bytes[..bytes.len() / 2]).expect("cut");
+    model(&none, |_, _| {});
+    fs_err::write(none.join("model.safetensors"), b"not a safetensors file at all").expect("written");
+    let mut worker = Worker::start();
+    for place in [&cut, &none] {
+        let report = worker.ask(place, DtypeChoice::Auto, None);
+        let failure = report.failure.expect("a failure");
+        assert!([FailureKind::BadFile, FailureKind::Engine].contains(&failure.kind), "{failure:?}");
+        assert_eq!(report.level, None);
+    }
+}
+
+#[test]
+fn what_is_no_language_model_is_read_tensor_by_tensor() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let place = dir.path().join("pipeline");
+    let weights = |names: &[&str]| {
+        let tensors: Vec<Tensor> =
+            names.iter().map(|name| Tensor::new(*name, Dtype::F32, &[4, 4]).random(1, -1.0, 1.0)).collect();
+        encode(&tensors, &[])
+    };
+    let files = vec![
+        ("model_index.json".to_owned(), b"{}".to_vec()),
+        ("transformer/model.safetensors".to_owned(), weights(&["a", "b"])),
+        ("vae/model.safetensors".to_owned(), weights(&["c"])),
+    ];
+    write_files(&place, &files);
+    let mut worker = Worker::start();
+    let report = worker.ask(&place, DtypeChoice::Auto, None);
+    assert_eq!((report.failure, report.level, report.tensors), (None, Some(Level::Load), 3));
+    assert!(report.instead.is_some_and(|what| what.contains("transformer") && what.contains("vae")));
+    let bert = dir.path().join("bert");
+    write_files(
+        &bert,
+        &[
+            ("config.json".to_owned(), br#"{"model_type": "bert"}"#.to_vec()),
+            ("model.safetensors".to_owned(), weights(&["embeddings.weight"])),
+        ],
+    );
+    let report = worker.ask(&bert, DtypeChoice::Auto, None);
+    assert_eq!((report.failure, report.level), (None, Some(Level::Load)));
+    assert_eq!(report.unknown_architecture.as_deref(), Some("bert"));
+}
+
+#[test]
+fn an_adapter_is_laid_over_its_base() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let (base, adapter) = (dir.path().join("base"), dir.path().join("adapter"));
+    model(&base, |_, _| {});
+    let name = "model.layers.0.self_attn.q_proj";
+    let lora = |rank: usize, output: usize| {
+        let low = Tensor::new(format!("{name}.lora_a"), Dtype::F32, &[64, rank]).random(7, -1.0, 1.0);
+        let high = Tensor::new(format!("{name}.lora_b"), Dtype::F32, &[rank, output]).random(8, -1.0, 1.0);
+        encode(&[low, high], &[])
+    };
+    let config = br#"{"fine_tune_type": "lora", "lora_parameters": {"rank": 4, "scale": 2.0}}"#.to_vec();
+    let files = |weights| {
+        vec![("adapter_config.json".to_owned(), config.clone()), ("adapters.safetensors".to_owned(), weights)]
+    };
+    write_files(&adapter, &files(lora(4, 64)));
+    let question = Some(Question { prompt_ids: vec![1, 2, 3], logits_head: 16, greedy: 2 });
+    let mut worker = Worker::start();
+    let plain = worker.ask(&base, DtypeChoice::Auto, question.clone());
+    let tuned = worker.ask_over(&base, Some(&adapter), DtypeChoice::Auto, question.clone());
+    assert_eq!(tuned.failure, None);
+    let logits = |report: mlxman_verify::protocol::Report| report.answers.expect("answers").logits_head;
+    assert_ne!(logits(plain), logits(tuned));
+    write_files(&adapter, &files(lora(4, 63)));
+    let wrong = worker.ask_over(&base, Some(&adapter), DtypeChoice::Auto, question);
+    assert_eq!(wrong.failure.map(|failure| failure.kind), Some(FailureKind::WrongShape));
+}

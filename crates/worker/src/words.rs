@@ -28,7 +28,7 @@ impl Words {
     /// A short prompt for the model in a directory, whose embedding has so many rows; `None` where there is no tokenizer
     /// or it makes no prompt, and `notes` says why.
     pub(crate) fn of(dir: &Path, rows: usize, notes: &mut Vec<String>) -> Result<Option<Self>, EngineError> {
-        let tokenizer = match Tokenizer::open(dir).map_err(bad_file)? {
+        let tokenizer = match Tokenizer::open(dir).map_err(|error| bad_file(&error))? {
             Opened::Tokenizer(tokenizer) => tokenizer,
             Opened::Absent(why) => {
                 notes.push(format!("{why}: it was asked in random tokens"));
@@ -69,7 +69,7 @@ impl Words {
 
 /// The tokens of what a model is asked: through its chat template, where it has one that works.
 fn prompt(dir: &Path, tokenizer: &Tokenizer, notes: &mut Vec<String>) -> Result<Vec<u32>, EngineError> {
-    let rendered = ChatTemplate::find(dir).map_err(bad_file)?.and_then(|template| {
+    let rendered = ChatTemplate::find(dir).map_err(|error| bad_file(&error))?.and_then(|template| {
         let chat = Chat {
             messages: &[Message { role: "user", content: ASKED }],
             special: tokenizer.special(),
@@ -95,7 +95,7 @@ fn prompt(dir: &Path, tokenizer: &Tokenizer, notes: &mut Vec<String>) -> Result<
     })
 }
 
-fn bad_file(error: FileError) -> EngineError {
+fn bad_file(error: &FileError) -> EngineError {
     EngineError { kind: Kind::BadFile, message: error.to_string() }
 }
 

@@ -7,6 +7,8 @@ mod adapter;
 #[cfg(feature = "mlx")]
 mod attention;
 #[cfg(feature = "mlx")]
+mod awq;
+#[cfg(feature = "mlx")]
 mod cache;
 #[cfg(feature = "mlx")]
 mod checkpoint;

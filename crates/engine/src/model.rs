@@ -89,6 +89,7 @@ impl Model {
     /// When the config describes no model, a tensor is missing, has another shape or is not finite, or MLX says no.
     pub fn load(mut from: Checkpoint, progress: &mut Progress<'_>) -> Result<Model> {
         let described = from.describe()?;
+        from.repack()?;
         from.rename(&described);
         let mut model = Model::build(&mut from, &described)?;
         from.check_adapters_used()?;

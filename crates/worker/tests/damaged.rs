@@ -186,3 +186,86 @@ fn an_adapter_is_laid_over_its_base() {
     let wrong = worker.ask_over(&base, Some(&adapter), DtypeChoice::Auto, question);
     assert_eq!(wrong.failure.map(|failure| failure.kind), Some(FailureKind::WrongShape));
 }
+
+/// Matrices as AutoAWQ packs them, and the same as MLX does: the numbers, the scales and the zeros are equal.
+fn packed_both_ways(name: &str, output: usize, input: usize, group: usize) -> (Vec<Tensor>, Vec<Tensor>) {
+    let number = |row: usize, column: usize| ((row * 7 + column * 13 + name.len()) % 16) as u32;
+    let zero = |row: usize, of: usize| ((row + 3 * of) % 16) as u32;
+    let scale = |row: usize, of: usize| 0.01 + 0.001 * ((row + of) % 5) as f32;
+    let groups = input / group;
+    let words = |words: Vec<u32>| words.into_iter().flat_map(u32::to_le_bytes).collect::<Vec<u8>>();
+    let floats = |all: Vec<f32>| all.into_iter().flat_map(f32::to_le_bytes).collect::<Vec<u8>>();
+    let order = [0, 4, 1, 5, 2, 6, 3, 7];
+    let theirs = |rows: usize, at: &dyn Fn(usize, usize) -> u32| {
+        let word = |row: usize, block: usize| {
+            (0..8).fold(0, |word, j| word | at(row, 8 * block + j) << (4 * order[j]))
+        };
+        words(
+            (0..rows)
+                .flat_map(|row| (0..output / 8).map(move |block| (row, block)))
+                .map(|(r, b)| word(r, b))
+                .collect(),
+        )
+    };
+    let awq = vec![
+        Tensor::new(format!("{name}.qweight"), Dtype::I32, &[input, output / 8])
+            .bytes(theirs(input, &|column, row| number(row, column))),
+        Tensor::new(format!("{name}.qzeros"), Dtype::I32, &[groups, output / 8])
+            .bytes(theirs(groups, &|of, row| zero(row, of))),
+        Tensor::new(format!("{name}.scales"), Dtype::F32, &[groups, output])
+            .bytes(floats((0..groups).flat_map(|of| (0..output).map(move |row| scale(row, of))).collect())),
+    ];
+    let ours =
+        |row: usize, block: usize| (0..8).fold(0, |word, j| word | number(row, 8 * block + j) << (4 * j));
+    let each = |of: &dyn Fn(usize, usize) -> f32| {
+        floats(
+            (0..output).flat_map(|row| (0..groups).map(move |at| (row, at))).map(|(r, g)| of(r, g)).collect(),
+        )
+    };
+    let mlx = vec![
+        Tensor::new(format!("{name}.weight"), Dtype::U32, &[output, input / 8]).bytes(words(
+            (0..output)
+                .flat_map(|row| (0..input / 8).map(move |block| (row, block)))
+                .map(|(r, b)| ours(r, b))
+                .collect(),
+        )),
+        Tensor::new(format!("{name}.scales"), Dtype::F32, &[output, groups]).bytes(each(&scale)),
+        Tensor::new(format!("{name}.biases"), Dtype::F32, &[output, groups])
+            .bytes(each(&|row, of| -(zero(row, of) as f32) * scale(row, of))),
+    ];
+    (awq, mlx)
+}
+
+#[test]
+fn awq_is_mapped_to_what_mlx_has() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let (awq, mlx) = (dir.path().join("awq"), dir.path().join("mlx"));
+    let replace = |tensors: &mut Vec<Tensor>, as_awq: bool| {
+        let matrices: Vec<(String, Vec<usize>)> = tensors
+            .iter()
+            .filter(|tensor| tensor.name.contains("_proj.weight"))
+            .map(|tensor| (tensor.name.trim_end_matches(".weight").to_owned(), tensor.shape.clone()))
+            .collect();
+        tensors.retain(|tensor| !tensor.name.contains("_proj.weight"));
+        for (name, shape) in matrices {
+            let (theirs, ours) = packed_both_ways(&name, shape[0], shape[1], 32);
+            tensors.extend(if as_awq { theirs } else { ours });
+        }
+    };
+    model(&awq, |config, tensors| {
+        config["quantization_config"] = json!({"quant_method": "awq", "bits": 4, "group_size": 32});
+        replace(tensors, true);
+    });
+    model(&mlx, |config, tensors| {
+        config["quantization"] = json!({"bits": 4, "group_size": 32});
+        replace(tensors, false);
+    });
+    let question = Some(Question { prompt_ids: vec![5, 6, 7], logits_head: 64, greedy: 8 });
+    let mut worker = Worker::start();
+    let mut said = |place: &Path| {
+        let report = worker.ask(place, DtypeChoice::Auto, question.clone());
+        assert_eq!(report.failure, None);
+        report.answers.map(|answers| (answers.logits_head, answers.greedy))
+    };
+    assert_eq!(said(&awq), said(&mlx));
+}

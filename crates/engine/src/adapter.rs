@@ -56,7 +56,13 @@ impl Checkpoint {
             bad(dir, "there is neither adapters.safetensors nor adapter_model.safetensors".to_owned())
         })?;
         let tensors = read_tensors(std::slice::from_ref(file))?;
+        if tensors.is_empty() {
+            return Err(bad(file, "there is no tensor in it".to_owned()));
+        }
         if config.get("fine_tune_type").and_then(Value::as_str) == Some("full") {
+            if let Some(name) = tensors.keys().find(|name| !self.tensors.contains_key(*name)) {
+                return Err(bad(file, format!("`{name}` is no tensor of this base")));
+            }
             self.tensors.extend(tensors);
             return Ok(());
         }

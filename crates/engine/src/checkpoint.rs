@@ -64,6 +64,9 @@ impl Checkpoint {
         let config = dir.join("config.json");
         let bad =
             |path: &Path, why: String| EngineError::new(Kind::BadFile, format!("{}: {why}", path.display()));
+        if !fs_err::metadata(&config)?.is_file() {
+            return Err(bad(&config, "it is no file".to_owned()));
+        }
         let text = fs_err::read(&config)?;
         let document = serde_json::from_slice(&text).map_err(|error| bad(&config, error.to_string()))?;
         let tensors = read_tensors(&weight_files(dir)?)?;
@@ -106,10 +109,19 @@ impl Checkpoint {
         }
     }
 
-    /// The type that a floating tensor is used in.
+    /// A floating tensor in the type that it is used in. What is none is packed in a way that is not known here.
     pub(crate) fn cast(&self, array: Array) -> Result<Array> {
+        if !is_float(array.dtype()) {
+            let message = format!(
+                "a tensor of the shape {:?} holds {:?}, where floating numbers are needed: these weights are packed in a \
+                 way that mlxman does not know",
+                array.shape(),
+                array.dtype()
+            );
+            return Err(EngineError::new(Kind::WrongShape, message));
+        }
         match self.dtype.of_mlx() {
-            Some(dtype) if is_float(array.dtype()) && array.dtype() != dtype => Ok(array.as_dtype(dtype)?),
+            Some(dtype) if array.dtype() != dtype => Ok(array.as_dtype(dtype)?),
             _ => Ok(array),
         }
     }
@@ -124,6 +136,7 @@ impl Checkpoint {
         let array = self.take_if(name).ok_or_else(|| self.missing(name))?;
         expect_shape(name, &array, shape)?;
         self.cast(array)
+            .map_err(|error| EngineError { message: format!("`{name}`: {}", error.message), ..error })
     }
 
     /// What is said of a tensor that is not there.

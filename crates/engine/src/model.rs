@@ -93,9 +93,15 @@ impl Model {
         from.rename(&described);
         let mut model = Model::build(&mut from, &described)?;
         from.check_adapters_used()?;
+        // What this architecture does not use (a vision tower, say) is read and looked at too, and let go.
+        let unused: Vec<(String, Array)> = from.tensors.drain().collect();
+        let rest = unused.len() as u64;
+        for one in unused {
+            evaluate(&[one], &mut |_, _| {})?;
+        }
         drop(from);
         let arrays = model.arrays();
-        model.tensors = arrays.len() as u64;
+        model.tensors = arrays.len() as u64 + rest;
         model.bytes = arrays.iter().map(|(_, array)| array.nbytes() as u64).sum();
         evaluate(&arrays, progress)?;
         Ok(model)

@@ -23,6 +23,10 @@ impl FileError {
 
 /// A file's bytes, where there is one.
 pub(crate) fn read(path: &Path) -> Result<Option<Vec<u8>>, FileError> {
+    // A pipe would never end.
+    if fs_err::metadata(path).is_ok_and(|meta| !meta.is_file()) {
+        return Err(FileError::new(path, "is no file".to_owned()));
+    }
     match fs_err::read(path) {
         Ok(bytes) => Ok(Some(bytes)),
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),

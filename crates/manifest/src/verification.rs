@@ -122,6 +122,10 @@ pub struct Verification {
     /// What was done in place of a higher level, and why.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub instead: Option<String>,
+    /// What is worth knowing and decides nothing: a chat template that could not be rendered, answers that there was
+    /// nothing to compare with.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<String>,
     /// The signal that ended the worker.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub signal: Option<String>,
@@ -176,6 +180,7 @@ impl Verification {
             answers: None,
             passed: None,
             instead: None,
+            notes: Vec::new(),
             signal: None,
             prompt_spread: None,
             generation_spread: None,

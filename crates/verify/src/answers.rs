@@ -72,7 +72,7 @@ impl Reference {
 /// Compares answers with a reference; `dtype` is what they were computed in, `checkpoint` what the weights are in. The
 /// second is why they differ too much, if they do.
 ///
-/// Greedy tokens count only where the answers were computed in the checkpoint's own type: in another one two tokens that
+/// Greedy tokens count only where the answers were computed in the checkpoint's own type, or in the reference's: in another one two tokens that
 /// are as good as equally likely may change places, and all that follows with them. There the logits decide, those of
 /// the ten likeliest tokens included.
 pub fn compare(
@@ -111,7 +111,7 @@ pub fn compare(
     } else if !theirs.logits_head.is_empty() && !passes(error) {
         let error = error.filter(|error| error.is_finite()).map_or("NaN".to_owned(), |e| format!("{e:.2e}"));
         Some(format!("its logits differ from {path} by {error}, where {tolerance:.0e} is allowed"))
-    } else if flipped && dtype.is_some() && dtype == checkpoint {
+    } else if flipped && dtype.is_some() && (dtype == checkpoint || dtype == their_dtype) {
         let total = theirs.greedy.len();
         Some(format!("its greedy tokens are those of {path} only up to {matched} of {total}"))
     } else if flipped && !theirs.top10.is_empty() && !top10_passes(&shared, tolerance) {

@@ -128,6 +128,7 @@ impl Judge<'_> {
             device: Some(engine.device.clone()).filter(|device| !device.is_empty()),
             passed: Some(passed.into()).filter(|passed| *passed != level),
             instead: report.instead.clone(),
+            notes: report.notes.clone(),
             prompt_spread: report.prompt_tps.map(spread),
             generation_spread: report.generation_tps.map(spread),
             first_token_seconds: report.first_token_seconds,

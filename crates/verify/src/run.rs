@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
 use mlxman_manifest::formats::json::read_json;
@@ -314,25 +314,42 @@ impl Seat<'_> {
             (None, _) => None,
         };
         self.shared.take(need);
-        let report = self.ask(at, &request);
+        let started = Instant::now();
+        let mut report = self.ask(at, &request, plan.timeout);
+        let mut again = None;
+        if let (Ok(first), Some(reference)) = (&report, &reference)
+            && let Some(request) = in_own_type(&request, first, reference, judge)
+        {
+            match self.ask(at, &request, plan.timeout.saturating_sub(started.elapsed())) {
+                Ok(second) => again = Some(second),
+                // What happens to the second load happens to the model.
+                Err(ended) => report = Err(ended),
+            }
+        }
         self.shared.give_back(need);
         let mut verification = match report {
             Ok(mut report) => {
-                if report.instead.is_none() && request.level < judge.wanted {
-                    report.instead = alone;
+                if request.level < judge.wanted {
+                    report.instead = alone.or(report.instead);
+                }
+                if let Some(failure) = again.as_ref().and_then(|again| again.failure.clone()) {
+                    report.failure = Some(failure);
                 }
                 let mut verification = judge.reported(&report, &engine);
-                let again = reference
-                    .as_ref()
-                    .and_then(|reference| self.again(at, &request, &report, reference, judge));
-                self.answer(
-                    again.as_ref().unwrap_or(&report),
-                    reference.as_ref(),
-                    judge,
-                    task,
-                    &mut verification,
-                    answers,
-                );
+                if reference.is_none()
+                    && matches!(plan.answering, Answering::Auto)
+                    && judge.wanted == Level::Generate
+                {
+                    let recorded = task.recorded.as_ref().is_some_and(|path| path.exists());
+                    verification.notes.push(if recorded {
+                        "its answers were not compared: those that were recorded are of other files"
+                            .to_owned()
+                    } else {
+                        "its answers were not compared: none are recorded, see --record-answers".to_owned()
+                    });
+                }
+                let answered = again.as_ref().unwrap_or(&report);
+                self.answer(answered, reference.as_ref(), judge, task, &mut verification, answers);
                 verification
             }
             Err((ended, phase, complaint)) => {
@@ -374,6 +391,7 @@ impl Seat<'_> {
         &mut self,
         at: usize,
         request: &Request,
+        limit: Duration,
     ) -> Result<Report, (Ended, Option<String>, Option<String>)> {
         let observer = self.shared.observer;
         let Some(mut worker) = self.worker.take() else { return Err((Ended::Silent, None, None)) };
@@ -381,7 +399,7 @@ impl Seat<'_> {
         let report = worker.ask(
             request,
             &mut Watch {
-                limit: self.shared.plan.timeout,
+                limit,
                 memory: self.shared.plan.memory_limit,
                 interrupted: &|| observer.interrupted(),
                 phase: &mut |name, done, total| {
@@ -397,35 +415,6 @@ impl Seat<'_> {
             }
             Err(ended) => Err((ended, phase, worker.complaint())),
         }
-    }
-
-    /// Answers computed in the checkpoint's own type, where the reference's were and those in float32 differ from them:
-    /// rounding alone may do that. It is done where it is needed, for half types are slow on a CPU.
-    fn again(
-        &mut self,
-        at: usize,
-        request: &Request,
-        report: &Report,
-        reference: &Reference,
-        judge: &Judge<'_>,
-    ) -> Option<Report> {
-        let own = judge.structure.checkpoint_dtype();
-        let theirs = reference.kept.dtype.as_deref().or(own);
-        let may_be_rounding = request.dtype == DtypeChoice::Auto
-            && report.dtype.as_deref() == Some("float32")
-            && theirs.is_some_and(|dtype| dtype != "float32");
-        let ours = report.answers.as_ref().filter(|_| may_be_rounding)?;
-        let (compared, why) = compare(ours, reference, report.dtype.as_deref(), own);
-        if why.is_none() && compared.greedy_matched == compared.greedy_total {
-            return None;
-        }
-        let request = Request {
-            dtype: DtypeChoice::Checkpoint,
-            measure: Measure { trials: 0, ..request.measure },
-            ..request.clone()
-        };
-        let report = self.ask(at, &request).ok()?;
-        (report.failure.is_none() && report.answers.is_some()).then_some(report)
     }
 
     /// Compares or keeps the known answers.
@@ -475,6 +464,32 @@ impl Seat<'_> {
             worker.farewell();
         }
     }
+}
+
+/// The request for answers in the checkpoint's own type, where the reference's were and those in float32 differ from
+/// them: rounding alone may do that. It is made where it is needed, for half types are slow on a CPU.
+fn in_own_type(
+    request: &Request,
+    report: &Report,
+    reference: &Reference,
+    judge: &Judge<'_>,
+) -> Option<Request> {
+    let own = judge.structure.checkpoint_dtype();
+    let theirs = reference.kept.dtype.as_deref().or(own);
+    let may_be_rounding = request.dtype == DtypeChoice::Auto
+        && report.failure.is_none()
+        && report.dtype.as_deref() == Some("float32")
+        && theirs.is_some_and(|dtype| dtype != "float32");
+    let ours = report.answers.as_ref().filter(|_| may_be_rounding)?;
+    let (compared, why) = compare(ours, reference, report.dtype.as_deref(), own);
+    if why.is_none() && compared.greedy_matched == compared.greedy_total {
+        return None;
+    }
+    Some(Request {
+        dtype: DtypeChoice::Checkpoint,
+        measure: Measure { trials: 0, ..request.measure },
+        ..request.clone()
+    })
 }
 
 /// The answers to compare with, if any are to be and there are some.

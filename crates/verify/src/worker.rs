@@ -95,6 +95,8 @@ pub(crate) struct Worker {
     complaints: Arc<Mutex<String>>,
     pub(crate) engine: EngineInfo,
     ended: Option<ExitStatus>,
+    /// When its memory was looked at last.
+    weighed: Instant,
 }
 
 /// Process groups that are alive.
@@ -141,8 +143,16 @@ impl Worker {
             let complaints = Arc::clone(&complaints);
             std::thread::spawn(move || note(stderr, &complaints));
         }
-        let mut worker =
-            Worker { child, group, stdin, heard, complaints, engine: EngineInfo::default(), ended: None };
+        let mut worker = Worker {
+            child,
+            group,
+            stdin,
+            heard,
+            complaints,
+            engine: EngineInfo::default(),
+            ended: None,
+            weighed: Instant::now(),
+        };
         let watch = Watch { limit: launch.startup, memory: None, interrupted, phase: &mut |_, _, _| {} };
         let broken = |what: String| {
             NoWorker::Broken(format!(
@@ -203,9 +213,23 @@ impl Worker {
         Err(ended)
     }
 
+    /// The next event. Whoever asks is asked in turn, and the limits are looked at, also while it talks without pause.
     fn next(&mut self, watch: &Watch<'_>, started: Instant) -> Result<Event, Ended> {
-        let mut tick = 0_u32;
         loop {
+            if (watch.interrupted)() {
+                return Err(Ended::Interrupted);
+            }
+            if started.elapsed() >= watch.limit {
+                return Err(Ended::TooSlow(watch.limit));
+            }
+            if let Some(limit) = watch.memory
+                && self.weighed.elapsed() >= 4 * TICK
+            {
+                self.weighed = Instant::now();
+                if let Some(held) = machine::held_by(self.child.id()).filter(|held| *held > limit) {
+                    return Err(Ended::TooMuchMemory { held, limit });
+                }
+            }
             match self.heard.recv_timeout(TICK) {
                 Ok(Heard::Event(event)) => return Ok(*event),
                 Ok(Heard::Garbage(text)) => return Err(Ended::Garbage(text)),
@@ -217,19 +241,6 @@ impl Worker {
                     });
                 }
                 Err(RecvTimeoutError::Timeout) => {}
-            }
-            if (watch.interrupted)() {
-                return Err(Ended::Interrupted);
-            }
-            if started.elapsed() >= watch.limit {
-                return Err(Ended::TooSlow(watch.limit));
-            }
-            tick += 1;
-            if let Some(limit) = watch.memory
-                && tick.is_multiple_of(4)
-                && let Some(held) = machine::held_by(self.child.id()).filter(|held| *held > limit)
-            {
-                return Err(Ended::TooMuchMemory { held, limit });
             }
         }
     }

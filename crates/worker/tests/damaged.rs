@@ -76,6 +76,30 @@ fn a_tensor_of_another_shape() {
 }
 
 #[test]
+fn numbers_that_are_not_floating() {
+    let name = "model.layers.0.mlp.up_proj.weight";
+    for dtype in [Dtype::U8, Dtype::I32] {
+        let (kind, level, message) = failure(|_, tensors| {
+            let shape = tensor(tensors, name).shape.clone();
+            *tensor(tensors, name) = Tensor::new(name, dtype, &shape).random(3, 1.0, 9.0);
+        });
+        assert_eq!((kind, level), (FailureKind::WrongShape, None));
+        assert!(message.contains(name), "{message}");
+    }
+}
+
+#[test]
+fn nan_in_what_the_architecture_does_not_use() {
+    let (kind, level, message) = failure(|_, tensors| {
+        let mut extra = Tensor::new("vision_tower.patch.weight", Dtype::F32, &[8, 8]);
+        fill(&mut extra, f32::NAN);
+        tensors.push(extra);
+    });
+    assert_eq!((kind, level), (FailureKind::NotFiniteWeights, None));
+    assert!(message.contains("vision_tower"), "{message}");
+}
+
+#[test]
 fn a_tensor_that_is_not_there() {
     let name = "model.norm.weight";
     let (kind, _, message) = failure(|_, tensors| tensors.retain(|tensor| tensor.name != name));

@@ -150,7 +150,7 @@ fn verified(page: &mut Page<'_>, found: &Verification, context: &Context) {
     let ago = age(Some(found.verified_at), context.now);
     let stale = if found.stale { "; the files are others now: verify it again" } else { "" };
     page.line("verified", &format!("{} {}, {ago} ago{stale}", found.level.word(), found.verdict.word()));
-    for note in [&found.reason, &found.instead].into_iter().flatten() {
+    for note in found.reason.iter().chain(&found.instead).chain(&found.notes) {
         page.line("", note);
     }
     let with: Vec<&str> =

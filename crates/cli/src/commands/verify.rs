@@ -401,7 +401,7 @@ fn table(results: &[VerifiedModel], context: &Context) -> Result<()> {
         .iter()
         .map(|result| {
             let found = &result.verification;
-            let why = [&found.reason, &found.instead].into_iter().flatten().cloned();
+            let why = found.reason.iter().chain(&found.instead).chain(&found.notes).cloned();
             vec![
                 result.model.clone(),
                 found.verdict.word().to_owned(),

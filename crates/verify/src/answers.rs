@@ -105,7 +105,9 @@ pub fn compare(
     let path = reference.path.display();
     let passes = |error: Option<f64>| error.is_some_and(|error| error <= tolerance);
     let flipped = matched < theirs.greedy.len();
-    let why = if ours.logits_head.len() != theirs.logits_head.len() {
+    let why = if theirs.logits_head.is_empty() && theirs.greedy.is_empty() {
+        Some(format!("{path} has neither logits nor tokens to compare with"))
+    } else if ours.logits_head.len() != theirs.logits_head.len() {
         let (a, b) = (ours.logits_head.len(), theirs.logits_head.len());
         Some(format!("it answered with {a} logits and {path} has {b}"))
     } else if !theirs.logits_head.is_empty() && !passes(error) {
@@ -211,6 +213,18 @@ mod tests {
         assert!(compared.max_relative_error.is_none() && why.is_some());
         ours.logits_head.pop();
         assert!(compare(&ours, &reference("float16"), Some("float16"), Some("float16")).1.is_some());
+    }
+
+    #[test]
+    fn a_reference_that_says_nothing_passes_nothing() {
+        let mut empty = reference("float32");
+        empty.kept.answers.logits_head.clear();
+        empty.kept.answers.greedy.clear();
+        let mut ours = answers();
+        ours.logits_head.clear();
+        ours.greedy.clear();
+        let (_, why) = compare(&ours, &empty, Some("float32"), Some("float32"));
+        assert!(why.unwrap().contains("neither"));
     }
 
     #[test]

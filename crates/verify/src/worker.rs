@@ -93,6 +93,8 @@ pub(crate) struct Worker {
     stdin: Option<ChildStdin>,
     heard: Receiver<Heard>,
     complaints: Arc<Mutex<String>>,
+    /// Closed when nothing more is complained of.
+    noted: Receiver<()>,
     pub(crate) engine: EngineInfo,
     ended: Option<ExitStatus>,
     /// When its memory was looked at last.
@@ -135,13 +137,17 @@ impl Worker {
         let _ = fs_err::write(format!("/proc/{}/oom_score_adj", child.id()), "1000");
         let (sender, heard) = channel();
         let complaints = Arc::new(Mutex::new(String::new()));
+        let (noting, noted) = channel::<()>();
         let stdin = child.stdin.take();
         if let Some(stdout) = child.stdout.take() {
             std::thread::spawn(move || listen(stdout, &sender));
         }
         if let Some(stderr) = child.stderr.take() {
             let complaints = Arc::clone(&complaints);
-            std::thread::spawn(move || note(stderr, &complaints));
+            std::thread::spawn(move || {
+                note(stderr, &complaints);
+                drop(noting);
+            });
         }
         let mut worker = Worker {
             child,
@@ -149,6 +155,7 @@ impl Worker {
             stdin,
             heard,
             complaints,
+            noted,
             engine: EngineInfo::default(),
             ended: None,
             weighed: Instant::now(),
@@ -245,8 +252,9 @@ impl Worker {
         }
     }
 
-    /// What it complained of last, on one line.
+    /// What it complained of last, on one line. It has ended, and its last words may still be on their way.
     pub(crate) fn complaint(&self) -> Option<String> {
+        let _ = self.noted.recv_timeout(FAREWELL);
         let complaints = self.complaints.lock().unwrap_or_else(PoisonError::into_inner);
         let last = complaints.lines().rev().map(str::trim).find(|line| !line.is_empty())?;
         Some(words::tail(last, 300))

@@ -21,6 +21,17 @@ pub struct Answers {
     pub greedy: Vec<u32>,
 }
 
+/// What a model goes on with after a prompt.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Said {
+    /// The most likely tokens, one after the other.
+    pub tokens: Vec<u32>,
+    /// The logits of the prompt's last position.
+    pub logits: Vec<f32>,
+    /// Seconds from the prompt to the first token.
+    pub first_token_seconds: f64,
+}
+
 /// Tokens a second of one trial.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Speed {
@@ -46,46 +57,38 @@ pub fn answers(model: &Model, prompt: &[u32], head: usize, count: usize) -> Resu
     let mut greedy = Vec::with_capacity(count);
     let mut steps = Steps::after(model, state, &logits)?;
     while greedy.len() < count {
-        greedy.push(steps.next()?);
+        // Nothing is computed after the last one.
+        greedy.push(if greedy.len() + 1 < count { steps.next()? } else { steps.last()? });
     }
     Ok(Answers { logits_head: numbers[..head.min(numbers.len())].to_vec(), top10: order, greedy })
-}
-
-/// Reads a prompt and gives the most likely next token, and how many seconds that took.
-///
-/// # Errors
-/// As [`answers`].
-pub fn first_token(model: &Model, prompt: &[u32]) -> Result<(u32, f64)> {
-    check_tokens(model, prompt)?;
-    let start = Instant::now();
-    let mut state = model.begin();
-    let logits = prefill(model, prompt, &mut state)?;
-    let token = greatest(&logits)?;
-    transforms::eval([&token])?;
-    let seconds = start.elapsed().as_secs_f64();
-    numbers(&logits)?;
-    Ok((token_of(&token)?, seconds))
 }
 
 /// The most likely tokens after a prompt, at most `most`, and none from the first one of `eos` on.
 ///
 /// # Errors
 /// As [`answers`].
-pub fn generate(model: &Model, prompt: &[u32], most: usize, eos: &[u32]) -> Result<Vec<u32>> {
+pub fn generate(model: &Model, prompt: &[u32], most: usize, eos: &[u32]) -> Result<Said> {
     check_tokens(model, prompt)?;
+    let start = Instant::now();
     let mut state = model.begin();
     let logits = prefill(model, prompt, &mut state)?;
-    numbers(&logits)?;
-    let mut steps = Steps::after(model, state, &logits)?;
+    let first = greatest(&logits)?;
+    transforms::eval([&first])?;
+    let first_token_seconds = start.elapsed().as_secs_f64();
+    let numbers = numbers(&logits)?;
     let mut tokens = Vec::with_capacity(most);
-    while tokens.len() < most {
-        let token = steps.next()?;
-        if eos.contains(&token) {
-            break;
+    if most > 0 {
+        let mut steps = Steps::after(model, state, &logits)?;
+        while tokens.len() < most {
+            // Nothing is computed after the last one.
+            let token = if tokens.len() + 1 < most { steps.next()? } else { steps.last()? };
+            if eos.contains(&token) {
+                break;
+            }
+            tokens.push(token);
         }
-        tokens.push(token);
     }
-    Ok(tokens)
+    Ok(Said { tokens, logits: numbers, first_token_seconds })
 }
 
 /// One trial: a prompt is read, and `count` tokens are generated; the prompt's time goes to the first of them.
@@ -194,7 +197,11 @@ impl<'a> Steps<'a> {
         let logits = self.model.forward(&self.pending.reshape(&[1, 1])?, &mut self.state)?;
         let next = greatest(&logits)?;
         transforms::async_eval([&next])?;
-        let token = token_of(&std::mem::replace(&mut self.pending, next))?;
-        Ok(token)
+        token_of(&std::mem::replace(&mut self.pending, next))
+    }
+
+    /// The last token that is wanted.
+    fn last(&self) -> Result<u32> {
+        token_of(&self.pending)
     }
 }

@@ -28,7 +28,7 @@ pub use crate::{
     checkpoint::{Checkpoint, Dtype, Progress},
     device::{Device, peak_bytes, reset_peak, start},
     error::{EngineError, Kind},
-    generate::{Answers, Speed, answers, first_token, generate, measure, random_prompt},
+    generate::{Answers, Said, Speed, answers, generate, measure, random_prompt},
     model::Model,
     parts::{Parts, read_parts},
 };

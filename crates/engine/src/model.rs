@@ -7,7 +7,9 @@ use mlxman_lm::decoder::{Attention as DescribedAttention, Decoder, Layer as Desc
 use crate::attention::Attention;
 use crate::cache::{Cache, Mask};
 use crate::checkpoint::{Checkpoint, Progress, evaluate};
+use crate::device::Device;
 use crate::error::{EngineError, Kind, Result};
+use crate::lanes::{self, OneCore};
 use crate::latent::Latent;
 use crate::linear::{Linear, Table};
 use crate::mlp::Mlp;
@@ -39,6 +41,7 @@ pub struct Model {
     head_scale: f32,
     soft_cap: Option<f32>,
     windows: Vec<Option<usize>>,
+    is_small: bool,
 }
 
 #[derive(Debug)]
@@ -91,7 +94,9 @@ impl Model {
         let described = from.describe()?;
         from.repack()?;
         from.rename(&described);
+        lanes::has_cut();
         let mut model = Model::build(&mut from, &described)?;
+        model.is_small = !lanes::has_cut();
         from.check_adapters_used()?;
         // What this architecture does not use (a vision tower, say) is read and looked at too, and let go.
         let unused: Vec<(String, Array)> = from.tensors.drain().collect();
@@ -156,6 +161,7 @@ impl Model {
             head_scale: described.head.scale,
             soft_cap: described.head.soft_cap,
             windows: windows.collect(),
+            is_small: false,
         };
         let one = model.embed(&Array::from_slice(&[0i32], &[1, 1]), 0)?;
         // A norm in single precision makes all that follows so, whatever the embedding gives.
@@ -163,6 +169,12 @@ impl Model {
         let dtype = if single { mlx_rs::Dtype::Float32 } else { one.dtype() };
         model.dtype = format!("{dtype:?}").to_lowercase();
         Ok(model)
+    }
+
+    /// Keeps this process on one core while what it gives lives, where that is quicker: on a CPU, and for a model so
+    /// small that no product of it is cut.
+    pub fn run(&self, device: &Device) -> Option<impl Drop + use<>> {
+        (self.is_small && device.prefers_float32()).then(OneCore::keep)
     }
 
     /// A state that has seen nothing.

@@ -78,7 +78,7 @@ pub struct Measure {
 
 impl Default for Measure {
     fn default() -> Self {
-        Measure { prompt_tokens: 32, generated_tokens: 8, trials: 3, seconds: 5.0 }
+        Measure { prompt_tokens: 16, generated_tokens: 8, trials: 3, seconds: 5.0 }
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use mlxman_engine::{EngineError, Kind, Model, generate};
+use mlxman_engine::{EngineError, Kind};
 use mlxman_lm::chat::{Chat, ChatTemplate, Message};
 use mlxman_lm::files::FileError;
 use mlxman_lm::tokenizer::{Opened, Tokenizer};
@@ -11,7 +11,7 @@ use mlxman_lm::tokenizer::{Opened, Tokenizer};
 const ASKED: &str = "Say hello.";
 
 /// How many tokens it may answer with, and of how many characters they are shown.
-const ANSWER_TOKENS: usize = 16;
+pub(crate) const ANSWER_TOKENS: usize = 16;
 const ANSWER_CHARACTERS: usize = 200;
 
 /// A prompt that is longer says more than was asked, and would take a while.
@@ -56,10 +56,14 @@ impl Words {
         }
     }
 
-    /// What the model says to it.
-    pub(crate) fn answer(&self, model: &Model) -> Result<String, EngineError> {
-        let tokens = generate(model, &self.prompt, ANSWER_TOKENS, self.tokenizer.eos())?;
-        let text = self.tokenizer.decode(&tokens).map_err(|why| EngineError {
+    /// What tokens end an answer.
+    pub(crate) fn eos(&self) -> &[u32] {
+        self.tokenizer.eos()
+    }
+
+    /// An answer as one line.
+    pub(crate) fn text(&self, tokens: &[u32]) -> Result<String, EngineError> {
+        let text = self.tokenizer.decode(tokens).map_err(|why| EngineError {
             kind: Kind::BadFile,
             message: format!("its tokenizer cannot decode the tokens {tokens:?}: {why}"),
         })?;

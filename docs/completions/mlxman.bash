@@ -58,14 +58,29 @@ _mlxman() {
             mlxman,tag)
                 cmd="mlxman__subcmd__tag"
                 ;;
+            mlxman,trash)
+                cmd="mlxman__subcmd__trash"
+                ;;
+            mlxman,undo)
+                cmd="mlxman__subcmd__undo"
+                ;;
             mlxman,unpin)
                 cmd="mlxman__subcmd__unpin"
                 ;;
             mlxman,verify)
                 cmd="mlxman__subcmd__verify"
                 ;;
+            mlxman__subcmd__clean,apply)
+                cmd="mlxman__subcmd__clean__subcmd__apply"
+                ;;
             mlxman__subcmd__clean,preview)
                 cmd="mlxman__subcmd__clean__subcmd__preview"
+                ;;
+            mlxman__subcmd__trash,empty)
+                cmd="mlxman__subcmd__trash__subcmd__empty"
+                ;;
+            mlxman__subcmd__trash,list)
+                cmd="mlxman__subcmd__trash__subcmd__list"
                 ;;
             *)
                 ;;
@@ -74,7 +89,7 @@ _mlxman() {
 
     case "${cmd}" in
         mlxman)
-            opts="-q -h -V --store --json --quiet --store-timeout --config --help --version sync list ls verify show path stores doctor tag note pin unpin clean schema completions man"
+            opts="-q -h -V --store --json --quiet --store-timeout --config --help --version sync list ls verify show path stores doctor tag note pin unpin clean undo trash schema completions man"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -100,12 +115,54 @@ _mlxman() {
             return 0
             ;;
         mlxman__subcmd__clean)
-            opts="-q -h --store --json --quiet --store-timeout --config --help preview"
+            opts="-q -h --store --json --quiet --store-timeout --config --help preview apply"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
+                --store)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --store-timeout)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --config)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        mlxman__subcmd__clean__subcmd__apply)
+            opts="-y -q -h --models --tags --quantization --fused-only --missing-only --filter --yes --now --store --json --quiet --store-timeout --config --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --models)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --tags)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --quantization)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --filter)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --store)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
@@ -512,6 +569,114 @@ _mlxman() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --store)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --store-timeout)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --config)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        mlxman__subcmd__trash)
+            opts="-q -h --store --json --quiet --store-timeout --config --help list empty"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --store)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --store-timeout)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --config)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        mlxman__subcmd__trash__subcmd__empty)
+            opts="-y -q -h --older-than --yes --store --json --quiet --store-timeout --config --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --older-than)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --store)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --store-timeout)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --config)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        mlxman__subcmd__trash__subcmd__list)
+            opts="-q -h --store --json --quiet --store-timeout --config --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --store)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --store-timeout)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --config)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        mlxman__subcmd__undo)
+            opts="-q -h --store --json --quiet --store-timeout --config --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
                 --store)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0

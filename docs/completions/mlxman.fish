@@ -43,7 +43,9 @@ complete -c mlxman -n "__fish_mlxman_needs_command" -f -a "tag" -d 'Add tags to 
 complete -c mlxman -n "__fish_mlxman_needs_command" -f -a "note" -d 'Write a note on a model'
 complete -c mlxman -n "__fish_mlxman_needs_command" -f -a "pin" -d 'Pin models: a pinned model is never a candidate for removal'
 complete -c mlxman -n "__fish_mlxman_needs_command" -f -a "unpin" -d 'Take a pin away'
-complete -c mlxman -n "__fish_mlxman_needs_command" -f -a "clean" -d 'See what could be removed, and what the disk would get back'
+complete -c mlxman -n "__fish_mlxman_needs_command" -f -a "clean" -d 'See what could be removed and what the disk would get back, and remove it'
+complete -c mlxman -n "__fish_mlxman_needs_command" -f -a "undo" -d 'Put back what was removed last, or by this name, as long as the trash was not emptied'
+complete -c mlxman -n "__fish_mlxman_needs_command" -f -a "trash" -d 'See what was removed and can be put back, and free it for good'
 complete -c mlxman -n "__fish_mlxman_needs_command" -f -a "schema" -d 'Print a JSON Schema of what mlxman reads and writes'
 complete -c mlxman -n "__fish_mlxman_needs_command" -f -a "completions" -d 'Print a shell\'s completions'
 complete -c mlxman -n "__fish_mlxman_needs_command" -f -a "man" -d 'Print the manual page, or write all pages into a directory'
@@ -177,13 +179,14 @@ complete -c mlxman -n "__fish_mlxman_using_subcommand unpin" -l config -d 'Read 
 complete -c mlxman -n "__fish_mlxman_using_subcommand unpin" -l json -d 'Print JSON instead of a table'
 complete -c mlxman -n "__fish_mlxman_using_subcommand unpin" -s q -l quiet -d 'Print no status, only data and errors'
 complete -c mlxman -n "__fish_mlxman_using_subcommand unpin" -s h -l help -d 'Print help'
-complete -c mlxman -n "__fish_mlxman_using_subcommand clean; and not __fish_seen_subcommand_from preview" -l store -d 'Use only this store, as hub=PATH or folder=PATH (repeatable); a word without `=` selects among the known stores' -r
-complete -c mlxman -n "__fish_mlxman_using_subcommand clean; and not __fish_seen_subcommand_from preview" -l store-timeout -d 'Give up a store that does not answer for so long' -r
-complete -c mlxman -n "__fish_mlxman_using_subcommand clean; and not __fish_seen_subcommand_from preview" -l config -d 'Read this configuration instead of $XDG_CONFIG_HOME/mlxman/config.toml' -r -F
-complete -c mlxman -n "__fish_mlxman_using_subcommand clean; and not __fish_seen_subcommand_from preview" -l json -d 'Print JSON instead of a table'
-complete -c mlxman -n "__fish_mlxman_using_subcommand clean; and not __fish_seen_subcommand_from preview" -s q -l quiet -d 'Print no status, only data and errors'
-complete -c mlxman -n "__fish_mlxman_using_subcommand clean; and not __fish_seen_subcommand_from preview" -s h -l help -d 'Print help'
-complete -c mlxman -n "__fish_mlxman_using_subcommand clean; and not __fish_seen_subcommand_from preview" -f -a "preview" -d 'Show what matches, or without filters what is safe to go; nothing is touched'
+complete -c mlxman -n "__fish_mlxman_using_subcommand clean; and not __fish_seen_subcommand_from preview apply" -l store -d 'Use only this store, as hub=PATH or folder=PATH (repeatable); a word without `=` selects among the known stores' -r
+complete -c mlxman -n "__fish_mlxman_using_subcommand clean; and not __fish_seen_subcommand_from preview apply" -l store-timeout -d 'Give up a store that does not answer for so long' -r
+complete -c mlxman -n "__fish_mlxman_using_subcommand clean; and not __fish_seen_subcommand_from preview apply" -l config -d 'Read this configuration instead of $XDG_CONFIG_HOME/mlxman/config.toml' -r -F
+complete -c mlxman -n "__fish_mlxman_using_subcommand clean; and not __fish_seen_subcommand_from preview apply" -l json -d 'Print JSON instead of a table'
+complete -c mlxman -n "__fish_mlxman_using_subcommand clean; and not __fish_seen_subcommand_from preview apply" -s q -l quiet -d 'Print no status, only data and errors'
+complete -c mlxman -n "__fish_mlxman_using_subcommand clean; and not __fish_seen_subcommand_from preview apply" -s h -l help -d 'Print help'
+complete -c mlxman -n "__fish_mlxman_using_subcommand clean; and not __fish_seen_subcommand_from preview apply" -f -a "preview" -d 'Show what matches, or without filters what is safe to go; nothing is touched'
+complete -c mlxman -n "__fish_mlxman_using_subcommand clean; and not __fish_seen_subcommand_from preview apply" -f -a "apply" -d 'Do what a preview showed: move it into the store\'s trash, from where `mlxman undo` puts it back'
 complete -c mlxman -n "__fish_mlxman_using_subcommand clean; and __fish_seen_subcommand_from preview" -l models -d 'Models by name, repo id or glob, with @REVISION or without' -r
 complete -c mlxman -n "__fish_mlxman_using_subcommand clean; and __fish_seen_subcommand_from preview" -l tags -d 'Models with any of these tags' -r
 complete -c mlxman -n "__fish_mlxman_using_subcommand clean; and __fish_seen_subcommand_from preview" -l quantization -d 'Models with any of these quantizations: 4bit, 8bit, bf16, mxfp4, mixed, mixed-4-8bit, Q4_K_M' -r
@@ -197,6 +200,48 @@ complete -c mlxman -n "__fish_mlxman_using_subcommand clean; and __fish_seen_sub
 complete -c mlxman -n "__fish_mlxman_using_subcommand clean; and __fish_seen_subcommand_from preview" -l json -d 'Print JSON instead of a table'
 complete -c mlxman -n "__fish_mlxman_using_subcommand clean; and __fish_seen_subcommand_from preview" -s q -l quiet -d 'Print no status, only data and errors'
 complete -c mlxman -n "__fish_mlxman_using_subcommand clean; and __fish_seen_subcommand_from preview" -s h -l help -d 'Print help'
+complete -c mlxman -n "__fish_mlxman_using_subcommand clean; and __fish_seen_subcommand_from apply" -l models -d 'Models by name, repo id or glob, with @REVISION or without' -r
+complete -c mlxman -n "__fish_mlxman_using_subcommand clean; and __fish_seen_subcommand_from apply" -l tags -d 'Models with any of these tags' -r
+complete -c mlxman -n "__fish_mlxman_using_subcommand clean; and __fish_seen_subcommand_from apply" -l quantization -d 'Models with any of these quantizations: 4bit, 8bit, bf16, mxfp4, mixed, mixed-4-8bit, Q4_K_M' -r
+complete -c mlxman -n "__fish_mlxman_using_subcommand clean; and __fish_seen_subcommand_from apply" -l filter -d 'Only models of which this holds, such as \'size>1.5GB\', \'used>30d\', \'health!=complete\', \'arch~qwen*\'' -r
+complete -c mlxman -n "__fish_mlxman_using_subcommand clean; and __fish_seen_subcommand_from apply" -l store -d 'Use only this store, as hub=PATH or folder=PATH (repeatable); a word without `=` selects among the known stores' -r
+complete -c mlxman -n "__fish_mlxman_using_subcommand clean; and __fish_seen_subcommand_from apply" -l store-timeout -d 'Give up a store that does not answer for so long' -r
+complete -c mlxman -n "__fish_mlxman_using_subcommand clean; and __fish_seen_subcommand_from apply" -l config -d 'Read this configuration instead of $XDG_CONFIG_HOME/mlxman/config.toml' -r -F
+complete -c mlxman -n "__fish_mlxman_using_subcommand clean; and __fish_seen_subcommand_from apply" -l fused-only -d 'Only models with an adapter fused in'
+complete -c mlxman -n "__fish_mlxman_using_subcommand clean; and __fish_seen_subcommand_from apply" -l missing-only -d 'Only models whose files are gone'
+complete -c mlxman -n "__fish_mlxman_using_subcommand clean; and __fish_seen_subcommand_from apply" -s y -l yes -d 'Do not ask'
+complete -c mlxman -n "__fish_mlxman_using_subcommand clean; and __fish_seen_subcommand_from apply" -l now -d 'Free the space at once: what goes cannot be put back'
+complete -c mlxman -n "__fish_mlxman_using_subcommand clean; and __fish_seen_subcommand_from apply" -l json -d 'Print JSON instead of a table'
+complete -c mlxman -n "__fish_mlxman_using_subcommand clean; and __fish_seen_subcommand_from apply" -s q -l quiet -d 'Print no status, only data and errors'
+complete -c mlxman -n "__fish_mlxman_using_subcommand clean; and __fish_seen_subcommand_from apply" -s h -l help -d 'Print help'
+complete -c mlxman -n "__fish_mlxman_using_subcommand undo" -l store -d 'Use only this store, as hub=PATH or folder=PATH (repeatable); a word without `=` selects among the known stores' -r
+complete -c mlxman -n "__fish_mlxman_using_subcommand undo" -l store-timeout -d 'Give up a store that does not answer for so long' -r
+complete -c mlxman -n "__fish_mlxman_using_subcommand undo" -l config -d 'Read this configuration instead of $XDG_CONFIG_HOME/mlxman/config.toml' -r -F
+complete -c mlxman -n "__fish_mlxman_using_subcommand undo" -l json -d 'Print JSON instead of a table'
+complete -c mlxman -n "__fish_mlxman_using_subcommand undo" -s q -l quiet -d 'Print no status, only data and errors'
+complete -c mlxman -n "__fish_mlxman_using_subcommand undo" -s h -l help -d 'Print help'
+complete -c mlxman -n "__fish_mlxman_using_subcommand trash; and not __fish_seen_subcommand_from list empty" -l store -d 'Use only this store, as hub=PATH or folder=PATH (repeatable); a word without `=` selects among the known stores' -r
+complete -c mlxman -n "__fish_mlxman_using_subcommand trash; and not __fish_seen_subcommand_from list empty" -l store-timeout -d 'Give up a store that does not answer for so long' -r
+complete -c mlxman -n "__fish_mlxman_using_subcommand trash; and not __fish_seen_subcommand_from list empty" -l config -d 'Read this configuration instead of $XDG_CONFIG_HOME/mlxman/config.toml' -r -F
+complete -c mlxman -n "__fish_mlxman_using_subcommand trash; and not __fish_seen_subcommand_from list empty" -l json -d 'Print JSON instead of a table'
+complete -c mlxman -n "__fish_mlxman_using_subcommand trash; and not __fish_seen_subcommand_from list empty" -s q -l quiet -d 'Print no status, only data and errors'
+complete -c mlxman -n "__fish_mlxman_using_subcommand trash; and not __fish_seen_subcommand_from list empty" -s h -l help -d 'Print help'
+complete -c mlxman -n "__fish_mlxman_using_subcommand trash; and not __fish_seen_subcommand_from list empty" -f -a "list" -d 'List what can be put back, and what the disk gets back when it is freed'
+complete -c mlxman -n "__fish_mlxman_using_subcommand trash; and not __fish_seen_subcommand_from list empty" -f -a "empty" -d 'Free it for good'
+complete -c mlxman -n "__fish_mlxman_using_subcommand trash; and __fish_seen_subcommand_from list" -l store -d 'Use only this store, as hub=PATH or folder=PATH (repeatable); a word without `=` selects among the known stores' -r
+complete -c mlxman -n "__fish_mlxman_using_subcommand trash; and __fish_seen_subcommand_from list" -l store-timeout -d 'Give up a store that does not answer for so long' -r
+complete -c mlxman -n "__fish_mlxman_using_subcommand trash; and __fish_seen_subcommand_from list" -l config -d 'Read this configuration instead of $XDG_CONFIG_HOME/mlxman/config.toml' -r -F
+complete -c mlxman -n "__fish_mlxman_using_subcommand trash; and __fish_seen_subcommand_from list" -l json -d 'Print JSON instead of a table'
+complete -c mlxman -n "__fish_mlxman_using_subcommand trash; and __fish_seen_subcommand_from list" -s q -l quiet -d 'Print no status, only data and errors'
+complete -c mlxman -n "__fish_mlxman_using_subcommand trash; and __fish_seen_subcommand_from list" -s h -l help -d 'Print help'
+complete -c mlxman -n "__fish_mlxman_using_subcommand trash; and __fish_seen_subcommand_from empty" -l older-than -d 'Only what was removed longer ago than this, such as 7d' -r
+complete -c mlxman -n "__fish_mlxman_using_subcommand trash; and __fish_seen_subcommand_from empty" -l store -d 'Use only this store, as hub=PATH or folder=PATH (repeatable); a word without `=` selects among the known stores' -r
+complete -c mlxman -n "__fish_mlxman_using_subcommand trash; and __fish_seen_subcommand_from empty" -l store-timeout -d 'Give up a store that does not answer for so long' -r
+complete -c mlxman -n "__fish_mlxman_using_subcommand trash; and __fish_seen_subcommand_from empty" -l config -d 'Read this configuration instead of $XDG_CONFIG_HOME/mlxman/config.toml' -r -F
+complete -c mlxman -n "__fish_mlxman_using_subcommand trash; and __fish_seen_subcommand_from empty" -s y -l yes -d 'Do not ask'
+complete -c mlxman -n "__fish_mlxman_using_subcommand trash; and __fish_seen_subcommand_from empty" -l json -d 'Print JSON instead of a table'
+complete -c mlxman -n "__fish_mlxman_using_subcommand trash; and __fish_seen_subcommand_from empty" -s q -l quiet -d 'Print no status, only data and errors'
+complete -c mlxman -n "__fish_mlxman_using_subcommand trash; and __fish_seen_subcommand_from empty" -s h -l help -d 'Print help'
 complete -c mlxman -n "__fish_mlxman_using_subcommand schema" -l store -d 'Use only this store, as hub=PATH or folder=PATH (repeatable); a word without `=` selects among the known stores' -r
 complete -c mlxman -n "__fish_mlxman_using_subcommand schema" -l store-timeout -d 'Give up a store that does not answer for so long' -r
 complete -c mlxman -n "__fish_mlxman_using_subcommand schema" -l config -d 'Read this configuration instead of $XDG_CONFIG_HOME/mlxman/config.toml' -r -F

@@ -11,6 +11,7 @@ use mlxman_store::{
     FileId, FoundModel, OwnerId, ProblemKind, Scan, ScanError, Severity, Stat, StoreKind, StoreSpec, Stray,
 };
 
+use crate::apply::Only;
 use crate::facts::facts_of;
 use crate::filter::{Facts, FilterSet, near_misses};
 use crate::guards::{Guards, Of, id_at};
@@ -30,6 +31,8 @@ pub struct Asked<'a> {
     pub pinned_elsewhere: &'a [PinnedElsewhere],
     /// Further stores that are known: what their links lead to is needed.
     pub others: &'a [(StoreSpec, Result<Scan, ScanError>)],
+    /// Only these rows of all that would be candidates: those of a plan that is made anew to be applied.
+    pub only: Option<&'a Only>,
     /// The time now.
     pub now: DateTime<Utc>,
 }
@@ -90,7 +93,8 @@ pub fn preview(survey: &Survey, asked: Asked<'_>) -> Plan {
         return plan;
     }
     for row in asked.gone {
-        if !asked.filters.matches(&facts_of(&row.summary), asked.now) {
+        let is_asked = asked.only.is_none_or(|only| only.has(&row.summary.store, &row.summary.key));
+        if !is_asked || !asked.filters.matches(&facts_of(&row.summary), asked.now) {
             continue;
         }
         // A record holds what the user said, which a pin keeps as well.
@@ -194,6 +198,13 @@ fn of_store(
                 None => chosen.push(Chosen::Stray { stray, rule }),
             }
         }
+    }
+    if let Some(only) = asked.only {
+        let id = store.spec.id();
+        chosen.retain(|one| match one {
+            Chosen::Model { found, .. } => only.has(&id, &found.key),
+            Chosen::Stray { stray, .. } => only.has(&id, stray.problem.path.as_deref().unwrap_or_default()),
+        });
     }
     let going: HashSet<OwnerId> = chosen
         .iter()

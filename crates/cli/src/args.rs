@@ -78,9 +78,15 @@ pub(crate) enum Command {
     /// Take a pin away
     #[command(after_help = EXIT_STATUS)]
     Unpin(Models),
-    /// See what could be removed, and what the disk would get back
+    /// See what could be removed and what the disk would get back, and remove it
     #[command(subcommand)]
     Clean(Clean),
+    /// Put back what was removed last, or by this name, as long as the trash was not emptied
+    #[command(after_help = EXIT_STATUS)]
+    Undo(Undo),
+    /// See what was removed and can be put back, and free it for good
+    #[command(subcommand)]
+    Trash(Trash),
     /// Print a JSON Schema of what mlxman reads and writes
     Schema(Schema),
     /// Print a shell's completions
@@ -297,6 +303,54 @@ pub(crate) enum Clean {
     /// Show what matches, or without filters what is safe to go; nothing is touched
     #[command(after_help = EXIT_STATUS)]
     Preview(Preview),
+    /// Do what a preview showed: move it into the store's trash, from where `mlxman undo` puts it back
+    #[command(after_help = EXIT_STATUS)]
+    Apply(Apply),
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Apply {
+    /// A plan that `clean preview --out` wrote; without one, what the filters choose
+    #[arg(value_name = "PLAN", conflicts_with_all = ["models", "tags", "quantization", "filter", "fused_only", "missing_only"])]
+    pub(crate) plan: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) filters: Filters,
+    /// Do not ask
+    #[arg(long, short)]
+    pub(crate) yes: bool,
+    /// Free the space at once: what goes cannot be put back
+    #[arg(long)]
+    pub(crate) now: bool,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Undo {
+    /// What to put back, as `mlxman trash list` names it; the newest by default
+    #[arg(value_name = "ID")]
+    pub(crate) id: Option<String>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Trash {
+    /// List what can be put back, and what the disk gets back when it is freed
+    #[command(after_help = EXIT_STATUS)]
+    List,
+    /// Free it for good
+    #[command(after_help = EXIT_STATUS)]
+    Empty(Empty),
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Empty {
+    /// What to free, as `mlxman trash list` names it; all by default
+    #[arg(value_name = "ID")]
+    pub(crate) ids: Vec<String>,
+    /// Only what was removed longer ago than this, such as 7d
+    #[arg(long, value_name = "AGE")]
+    pub(crate) older_than: Option<String>,
+    /// Do not ask
+    #[arg(long, short)]
+    pub(crate) yes: bool,
 }
 
 #[derive(Debug, clap::Args)]

@@ -9,10 +9,12 @@ mod config;
 mod context;
 mod exit;
 mod places;
+mod planning;
 mod printer;
 mod progress;
 mod select;
 mod table;
+mod trash;
 
 use std::process::ExitCode;
 

@@ -5,10 +5,15 @@
 //! back a [`Scan`]: the models found, what else lies there, and a [`Ledger`] that can tell how many bytes the
 //! filesystem would get back if a given set of them went.
 //!
-//! It never prints, never reads the environment, never follows a link out of its store, and never writes.
+//! It never prints, never reads the environment, and never follows a link out of its store. A scan writes nothing;
+//! [`Editor`] makes the changes that a plan's steps are.
+
+/// The directory in a store's root that keeps what was taken from the store, until it is emptied. No model lies there.
+pub const TRASH: &str = ".mlxman-trash";
 
 mod access;
 mod details;
+mod edit;
 mod extents;
 mod filesystem;
 mod held;
@@ -24,6 +29,7 @@ mod watch;
 
 pub use access::{DirHandle, Entry, EntryKind, Stat};
 pub use details::{Details, Listing, ListingFile, LocalDownload, LocalFile};
+pub use edit::{Before, Change, Dir, DirAttributes, Editor, LockFile};
 pub use filesystem::Filesystem;
 pub use held::Held;
 pub use layout::{Layout, layout_of};

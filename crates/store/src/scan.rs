@@ -297,7 +297,7 @@ impl Scan {
         &self.groups
     }
 
-    /// What lies beside a shared blob, its `.refs` and `.lock`, and goes with it.
+    /// What lies beside a shared blob and goes with it: its `.refs`.
     pub fn beside(&self, path: &str) -> &[StrayItem] {
         self.beside.get(path).map_or(&[], Vec::as_slice)
     }

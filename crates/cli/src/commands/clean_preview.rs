@@ -1,49 +1,24 @@
 //! `mlxman clean preview`: what could go. Nothing is touched.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
-use std::os::unix::fs::MetadataExt as _;
-use std::path::PathBuf;
-
 use anyhow::{Context as _, Result};
-use mlxman_clean::{Asked, Candidate, PinnedElsewhere, Plan, preview};
-use mlxman_manifest::Summary;
-use mlxman_manifest::registry::{Row, Survey};
-use mlxman_store::{FileId, Scan, Severity, StoreSpec, watch};
+use mlxman_clean::{Candidate, Plan};
+use mlxman_store::Severity;
 
 use crate::args::Preview;
 use crate::context::Context;
 use crate::exit::Verdict;
+use crate::planning::{Planned, plan};
 use crate::select::filter_set;
 use crate::table::{age, number, plural, reclaim, render, text};
+use crate::trash::recover;
 
 pub(super) fn run(args: &Preview, context: &Context) -> Result<Verdict> {
     // Of the filters, --store is the one that says where to look, not what matches.
     let filters = mlxman_clean::filter::FilterSet::parse(&args.filters.args(Vec::new()))?;
     let stores = context.some_stores()?;
     filter_set(context, &args.filters)?;
-    let survey = context.registry.survey(&stores, &context.catalog()?, &context.looking())?;
-    let contents = context.contents()?;
-    let read: Vec<String> =
-        survey.stores.iter().filter(|store| store.scan.is_ok()).map(|store| store.spec.id()).collect();
-    let seen: HashSet<(&str, &str)> = survey
-        .stores
-        .iter()
-        .flat_map(|store| &store.models)
-        .map(|model| (model.summary.store.as_str(), model.summary.key.as_str()))
-        .collect();
-    let gone = if filters.is_empty() { Vec::new() } else { gone(&contents.rows, &seen, &survey) };
-    let pinned_elsewhere = pinned_elsewhere(&contents.rows, &seen, context);
-    let others = context.other_stores(&stores, &contents);
-    let plan = preview(
-        &survey,
-        Asked {
-            filters: &filters,
-            gone: &gone,
-            pinned_elsewhere: &pinned_elsewhere,
-            others: &others,
-            now: context.now,
-        },
-    );
+    recover(context, &stores);
+    let Planned { plan, read } = plan(context, &filters, &stores, None)?;
     if let Some(path) = &args.out {
         let mut bytes = serde_json::to_vec_pretty(&plan)?;
         bytes.push(b'\n');
@@ -55,67 +30,14 @@ pub(super) fn run(args: &Preview, context: &Context) -> Result<Verdict> {
         context.printer.json(&plan)?;
     } else {
         table(&plan, context)?;
+        context.printer.status(&in_total(&plan));
     }
     let wrong = plan.problems.iter().any(|problem| problem.problem.severity > Severity::Info);
-    Ok(Verdict::of_stores(read.len(), wrong))
+    Ok(Verdict::of_stores(read, wrong))
 }
 
-/// Records of models that are not in their stores any more.
-fn gone(rows: &[Row], seen: &HashSet<(&str, &str)>, survey: &Survey) -> Vec<Row> {
-    let scans: HashMap<String, &Scan> =
-        survey.stores.iter().filter_map(|store| Some((store.spec.id(), store.scan.as_ref().ok()?))).collect();
-    let is_gone = |summary: &Summary| {
-        let Some(scan) = scans.get(&summary.store) else { return false };
-        // The registry was read after the stores: what is there now came meanwhile.
-        !seen.contains(&(summary.store.as_str(), summary.key.as_str()))
-            && (!summary.present || scan.has_lost(&summary.key))
-    };
-    let gone = rows.iter().filter(|row| is_gone(&row.summary)).cloned();
-    gone.map(|mut row| {
-        row.summary.present = false;
-        row
-    })
-    .collect()
-}
-
-/// Pinned models that were not seen where they were, each with what is in its place: their volume may be mounted
-/// elsewhere now, or at two places.
-fn pinned_elsewhere(rows: &[Row], seen: &HashSet<(&str, &str)>, context: &Context) -> Vec<PinnedElsewhere> {
-    let mut by_store: BTreeMap<StoreSpec, Vec<&Row>> = BTreeMap::new();
-    let unseen = |row: &&Row| !seen.contains(&(row.summary.store.as_str(), row.summary.key.as_str()));
-    for row in rows.iter().filter(|row| row.summary.pinned).filter(unseen) {
-        if let Ok(spec) = row.summary.store.parse() {
-            by_store.entry(spec).or_default().push(row);
-        }
-    }
-    let silent = context.silent_stores();
-    let jobs: Vec<(PathBuf, Vec<String>)> = by_store
-        .iter()
-        .filter(|(spec, _)| !silent.contains(spec))
-        .map(|(spec, rows)| {
-            (spec.root().to_owned(), rows.iter().map(|row| row.summary.key.clone()).collect())
-        })
-        .collect();
-    let mut places = watch(jobs, context.store_limit, |(root, keys): (PathBuf, Vec<String>), _| {
-        let id_of = |key: &String| {
-            let place = if key.is_empty() { root.clone() } else { root.join(key) };
-            place.symlink_metadata().ok().map(|meta| (meta.dev(), meta.ino()))
-        };
-        keys.iter().map(id_of).collect::<Vec<Option<FileId>>>()
-    })
-    .into_iter();
-    let mut pinned = Vec::new();
-    for (spec, rows) in by_store {
-        let answer = if silent.contains(&spec) { None } else { places.next().and_then(Result::ok) };
-        let places = answer.unwrap_or_else(|| vec![None; rows.len()]);
-        pinned.extend(
-            rows.into_iter().zip(places).map(|(row, place)| PinnedElsewhere { row: row.clone(), place }),
-        );
-    }
-    pinned
-}
-
-fn table(plan: &Plan, context: &Context) -> Result<()> {
+/// Shows a plan's rows, what it keeps, and what is wrong.
+pub(super) fn table(plan: &Plan, context: &Context) -> Result<()> {
     let printer = &context.printer;
     for problem in &plan.problems {
         printer.warning(&problem.problem.message);
@@ -149,17 +71,20 @@ fn table(plan: &Plan, context: &Context) -> Result<()> {
     for miss in &plan.near_misses {
         printer.status(&miss.to_string());
     }
-    let total = reclaim(plan.total_reclaimable_bytes, plan.total_reclaimable_at_least);
-    printer.status(&match (plan.candidates.len(), plan.filters_in_words.is_empty()) {
+    Ok(())
+}
+
+fn in_total(plan: &Plan) -> String {
+    match (plan.candidates.len(), plan.filters_in_words.is_empty()) {
         (0, true) => "nothing is safe to go without being asked for; filters choose models".to_owned(),
         (0, false) => "no model matches".to_owned(),
         (rows, _) => format!(
-            "{}: the disk would get back {total} ({} bytes); nothing was touched",
+            "{}: the disk would get back {} ({} bytes); nothing was touched; `mlxman clean apply` does it",
             plural(rows, "row"),
+            reclaim(plan.total_reclaimable_bytes, plan.total_reclaimable_at_least),
             plan.total_reclaimable_bytes
         ),
-    });
-    Ok(())
+    }
 }
 
 fn what(row: &Candidate) -> String {

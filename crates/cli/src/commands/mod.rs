@@ -1,5 +1,6 @@
 //! One file a command.
 
+mod clean_apply;
 mod clean_preview;
 mod completions;
 mod doctor;
@@ -13,11 +14,13 @@ mod show;
 mod stores;
 mod sync;
 mod tag;
+mod trash;
+mod undo;
 mod verify;
 
 use anyhow::Result;
 
-use crate::args::{Clean, Command};
+use crate::args::{Clean, Command, Trash};
 use crate::context::Context;
 use crate::exit::Verdict;
 
@@ -35,6 +38,10 @@ pub(crate) fn run(command: Command, context: &Context) -> Result<Verdict> {
         Command::Pin(args) => pin::run(&args, context, true),
         Command::Unpin(args) => pin::run(&args, context, false),
         Command::Clean(Clean::Preview(args)) => clean_preview::run(&args, context),
+        Command::Clean(Clean::Apply(args)) => clean_apply::run(&args, context),
+        Command::Undo(args) => undo::run(&args, context),
+        Command::Trash(Trash::List) => trash::list(context),
+        Command::Trash(Trash::Empty(args)) => trash::empty(&args, context),
         Command::Schema(args) => schema::run(&args, context),
         Command::Completions(args) => completions::run(&args, context),
         Command::Man(args) => man::run(&args, context),

@@ -7,7 +7,19 @@ use crate::args::Schema;
 use crate::context::Context;
 use crate::exit::{Verdict, wrong};
 
-const NAMES: [&str; 7] = ["catalog-entry", "list", "manifest", "original-manifest", "plan", "sync", "verify"];
+const NAMES: [&str; 11] = [
+    "applied",
+    "catalog-entry",
+    "journal",
+    "list",
+    "manifest",
+    "original-manifest",
+    "plan",
+    "sync",
+    "trash",
+    "undo",
+    "verify",
+];
 
 pub(super) fn run(args: &Schema, context: &Context) -> Result<Verdict> {
     let Some(name) = args.name.as_deref().filter(|_| !args.list) else {
@@ -19,6 +31,10 @@ pub(super) fn run(args: &Schema, context: &Context) -> Result<Verdict> {
         "catalog-entry" => mlxman_manifest::catalog_schema().to_value(),
         "original-manifest" => mlxman_manifest::original_schema(),
         "plan" => mlxman_clean::plan_schema().to_value(),
+        "applied" => mlxman_clean::applied_schema().to_value(),
+        "journal" => mlxman_clean::journal_schema().to_value(),
+        "trash" => mlxman_manifest::schema_of::<mlxman_clean::TrashListing>().to_value(),
+        "undo" => mlxman_manifest::schema_of::<mlxman_clean::UndoReport>().to_value(),
         "sync" => mlxman_manifest::schema_of::<mlxman_manifest::registry::SyncReport>().to_value(),
         "list" => list(),
         "verify" => mlxman_manifest::schema_of::<mlxman_verify::Results>().to_value(),

@@ -43,6 +43,7 @@ pub(super) fn run(args: Sync, context: &Context) -> Result<Verdict> {
     catch_interrupts();
     let watcher = Watcher::new(&context.printer);
     let stores = context.some_stores()?;
+    crate::trash::recover(context, &stores);
     let report = context.registry.sync(&stores, &context.catalog()?, &options, &watcher);
     watcher.finish();
     let report = report?;

@@ -106,6 +106,8 @@ fn count_below(
             }
             Err(error) => unread(format!("this directory cannot be read: {error}; check its permissions")),
         },
+        // What was thrown away needs nothing, and its links lead nowhere from where it lies now.
+        EntryKind::Link if path.starts_with(crate::TRASH) => {}
         EntryKind::Link => {
             let base = path.rsplit_once('/').map_or("", |(parent, _)| parent);
             book.links.push(LooseLink::new(base, dir.read_link_raw(&entry.raw_name)));

@@ -36,7 +36,7 @@ const WEIGHTS: [&str; 11] =
 const COMPONENTS: [&str; 6] =
     ["transformer", "unet", "vae", "text_encoder", "text_encoder_2", "text_encoder_3"];
 /// Directories in a models' folder that hold no models: the original scripts' manifests, and mlxman's own.
-const NOT_MODELS: [&str; 2] = ["manifests", ".mlxman-trash"];
+const NOT_MODELS: [&str; 2] = ["manifests", crate::TRASH];
 
 impl Layout for Folder {
     fn kind(&self) -> StoreKind {

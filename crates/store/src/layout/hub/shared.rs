@@ -24,7 +24,7 @@ pub(super) struct SharedBlob {
     pub(super) certain: u64,
     /// The repo blobs that `.refs` names, relative to the store's root; `None` where it cannot be read.
     users: Option<Vec<String>>,
-    /// `.refs` and `.lock`.
+    /// `.refs`.
     beside: Vec<(String, Stat)>,
 }
 
@@ -109,7 +109,9 @@ impl SharedBlobs {
             let path = format!("blobs/{group}/{name}");
             match name.split_once('.') {
                 None if file.stat.kind == EntryKind::File => payloads.push((path, file)),
-                Some((hash, "refs" | "lock")) if file.stat.kind == EntryKind::File => {
+                // A lock stays when its blob goes: somebody may be waiting for it.
+                Some((_, "lock")) if file.stat.kind == EntryKind::File => self.others.push(file.stat),
+                Some((hash, "refs")) if file.stat.kind == EntryKind::File => {
                     beside.entry(format!("blobs/{group}/{hash}")).or_default().push((path, file.stat));
                 }
                 _ => {

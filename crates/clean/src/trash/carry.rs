@@ -1,0 +1,226 @@
+//! Carrying a journal out, row by row: a row is done whole or not at all.
+
+use std::collections::{BTreeMap, HashSet};
+use std::io;
+
+use mlxman_store::Editor;
+
+use super::journal::{Action, DirTimes, Journal, State, Step, TRASH, abandon, items_of, slot_of};
+use super::steps::{Done, Failed, perform, take_back};
+
+/// What came of the rows of a journal.
+#[derive(Debug, Default)]
+pub(crate) struct Carried {
+    /// Why a row was not done, by its place.
+    pub(crate) failed: BTreeMap<usize, String>,
+    /// What was left of rows that were done, and why.
+    pub(crate) left: Vec<(String, String)>,
+}
+
+/// Why nothing, or not all, could be done; what was begun is taken back by whoever comes next.
+#[derive(Debug, thiserror::Error)]
+#[error("{what} in {TRASH}: {source}")]
+pub(crate) struct TrashError {
+    pub(crate) what: &'static str,
+    pub(crate) source: io::Error,
+}
+
+pub(crate) fn trouble(what: &'static str) -> impl Fn(io::Error) -> TrashError {
+    move |source| TrashError { what, source }
+}
+
+/// Writes the journal down and does its rows. `settled` is asked after each row: a reason takes it back.
+///
+/// # Errors
+/// When the journal cannot be written: nothing was touched then. When it cannot be closed: all that was done is kept, and
+/// is taken back by whoever comes next.
+pub(crate) fn carry_out(
+    editor: &Editor<'_>,
+    journal: &Journal,
+    settled: &dyn Fn(usize, &Journal) -> Option<String>,
+) -> Result<Carried, TrashError> {
+    if let Err(error) = journal.begin(editor) {
+        // Should that fail too, it is removed another time: it holds nothing of anybody's.
+        let _ = abandon(editor, &journal.id);
+        return Err(trouble("a journal cannot be written")(error));
+    }
+    let mut carried = Carried::default();
+    let mut done = 0;
+    let mut own: Vec<Vec<usize>> = vec![Vec::new(); journal.rows.len()];
+    let mut shared = Vec::new();
+    for (at, step) in journal.steps.iter().enumerate() {
+        match step.rows.as_slice() {
+            [row] => own[*row].push(at),
+            _ => shared.push(at),
+        }
+    }
+    for (row, own) in own.iter().enumerate() {
+        done += do_row(editor, journal, row, own, &mut carried, settled);
+    }
+    for at in shared {
+        let step = &journal.steps[at];
+        if step.rows.iter().any(|row| carried.failed.contains_key(row)) {
+            continue;
+        }
+        match perform(editor, &journal.id, &step.action) {
+            Ok(Done::Yes) => done += 1,
+            Ok(Done::Left(why)) => carried.leave(&step.action, why),
+            // What several rows share stays then; that costs space, and nothing else.
+            Err(failed) => carried.left.push((failed.path.clone(), failed.to_string())),
+        }
+    }
+    finish(editor, journal, done)?;
+    Ok(carried)
+}
+
+impl Carried {
+    fn leave(&mut self, action: &Action, why: String) {
+        // That a directory is used by others, or a list has a line too many, is nobody's loss.
+        if let Action::Take { path, .. } = action {
+            self.left.push((path.clone(), why));
+        }
+    }
+}
+
+fn do_row(
+    editor: &Editor<'_>,
+    journal: &Journal,
+    row: usize,
+    own: &[usize],
+    carried: &mut Carried,
+    settled: &dyn Fn(usize, &Journal) -> Option<String>,
+) -> usize {
+    let mut of_row: Vec<usize> = Vec::with_capacity(own.len());
+    let mut left = Vec::new();
+    let mut failed: Option<String> = None;
+    for &at in own {
+        let action = &journal.steps[at].action;
+        match perform(editor, &journal.id, action) {
+            Ok(Done::Yes) => of_row.push(at),
+            Ok(Done::Left(why)) => left.push((action, why)),
+            Err(why) => {
+                failed = Some(why.to_string());
+                break;
+            }
+        }
+    }
+    let failed = failed.or_else(|| settled(row, journal));
+    let Some(mut why) = failed else {
+        left.into_iter().for_each(|(action, why)| carried.leave(action, why));
+        return of_row.len();
+    };
+    let mut stuck = 0;
+    let steps = || own.iter().map(|at| &journal.steps[*at]);
+    for at in of_row.into_iter().rev() {
+        if let Err(failed) = take_back(editor, &journal.id, &journal.steps[at].action) {
+            // It stays in the trash, where `undo` finds it.
+            why = format!("{why}; not all of it could be put back: {failed}");
+            stuck += 1;
+        }
+    }
+    steps().for_each(|step| drop_made(editor, &journal.id, &step.action));
+    let touched: HashSet<&str> = steps().flat_map(|step| touched_by(&step.action)).collect();
+    put_times_back(editor, journal.dirs.iter().filter(|dir| touched.contains(dir.path.as_str())));
+    carried.failed.insert(row, why);
+    stuck
+}
+
+/// The directories that a step changes.
+fn touched_by(action: &Action) -> Vec<&str> {
+    let parent = |path: &'_ str| path.rfind('/').map_or(0, |at| at);
+    let mut dirs: Vec<&str> = action.paths().into_iter().map(|path| &path[..parent(path)]).collect();
+    if let Action::RemoveDir { path, .. } = action {
+        dirs.push(path);
+    }
+    dirs
+}
+
+/// Removes what was made to be put in place and was not, or was taken back.
+fn drop_made(editor: &Editor<'_>, id: &str, action: &Action) {
+    let (Action::Put { slot, seen: made, .. } | Action::Exchange { slot, new: made, .. }) = action else {
+        return;
+    };
+    let slot = slot_of(id, *slot);
+    if let Ok(None) = made.difference(editor, &slot) {
+        // It is a copy that nobody knows of; should it stay, it costs space.
+        let _ = editor.remove(&slot);
+    }
+}
+
+/// Closes the journal; one of which nothing was done goes.
+fn finish(editor: &Editor<'_>, journal: &Journal, done: usize) -> Result<(), TrashError> {
+    if done == 0 {
+        put_times_back(editor, &journal.dirs);
+        return journal.end_all(editor, State::Moving).map_err(trouble("an empty journal cannot be removed"));
+    }
+    // On a filesystem with a journal this makes every move last: each of them put a name into this directory.
+    editor.sync_dir(&items_of(&journal.id)).map_err(trouble("what was moved cannot be made to last"))?;
+    journal.becomes(editor, State::Moving, State::Kept).map_err(trouble("the journal cannot be closed"))
+}
+
+/// Takes all steps of a journal back, the last one first; what could not be is told, and stays in the trash.
+pub(crate) fn take_all_back(editor: &Editor<'_>, journal: &Journal) -> Vec<Failed> {
+    let mut stuck = Vec::new();
+    for step in journal.steps.iter().rev() {
+        stuck.extend(take_back(editor, &journal.id, &step.action).err());
+        drop_made(editor, &journal.id, &step.action);
+    }
+    put_times_back(editor, &journal.dirs);
+    stuck
+}
+
+/// Directories get the times that they had.
+fn put_times_back<'a>(editor: &Editor<'_>, dirs: impl IntoIterator<Item = &'a DirTimes>) {
+    for dir in dirs {
+        // Times are no data: a directory that this user does not own keeps its own.
+        let _ = editor.set_times(&dir.path, dir.atime_ns, dir.mtime_ns);
+    }
+}
+
+/// Whether anything of a journal still lies in the trash.
+pub(crate) fn holds_anything(editor: &Editor<'_>, id: &str) -> io::Result<bool> {
+    match editor.dir(&items_of(id)) {
+        Ok(dir) => {
+            let mut any = false;
+            dir.get(editor.root()).for_each(|_| any = true)?;
+            Ok(any)
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+impl Journal {
+    /// Removes the journal with the empty directory of its items.
+    pub(crate) fn end_all(&self, editor: &Editor<'_>, state: State) -> io::Result<()> {
+        match editor.remove_dir(&items_of(&self.id)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        self.end(editor, state)
+    }
+
+    /// The times of every directory that the steps change, before they do.
+    pub(crate) fn times_of(editor: &Editor<'_>, steps: &[Step]) -> Vec<DirTimes> {
+        let mut seen: HashSet<&str> = HashSet::new();
+        let mut dirs = Vec::new();
+        for step in steps {
+            let mut note = |path: &'_ str| {
+                let stat = if path.is_empty() { editor.root().stat() } else { editor.stat(path) };
+                if let Ok(stat) = stat {
+                    dirs.push(DirTimes {
+                        path: path.to_owned(),
+                        atime_ns: stat.atime_ns,
+                        mtime_ns: stat.mtime_ns,
+                    });
+                }
+            };
+            for dir in touched_by(&step.action) {
+                if seen.insert(dir) {
+                    note(dir);
+                }
+            }
+        }
+        dirs
+    }
+}

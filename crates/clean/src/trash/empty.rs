@@ -1,0 +1,83 @@
+//! Removing for good what the trash keeps.
+
+use std::collections::HashMap;
+use std::io;
+
+use mlxman_store::{DirHandle, Editor, EntryKind, Stat};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::JournalError;
+use super::journal::{Journal, State, items_of};
+
+/// What was removed for good.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[non_exhaustive]
+pub struct Freed {
+    /// The journal.
+    pub id: String,
+    /// Files and links.
+    pub items: u64,
+    /// Allocated bytes of those that had no other name: what the filesystem gets back.
+    pub freed_bytes: u64,
+}
+
+/// Counts files that have no name beside those that go.
+#[derive(Default)]
+struct Weighed {
+    items: u64,
+    bytes: u64,
+    /// Names seen of files with several.
+    names: HashMap<(u64, u64), u64>,
+}
+
+impl Weighed {
+    fn add(&mut self, stat: &Stat) {
+        self.items += 1;
+        let names = self.names.entry((stat.dev, stat.ino)).or_default();
+        *names += 1;
+        if *names == stat.nlink {
+            self.bytes = self.bytes.saturating_add(stat.allocated);
+        }
+    }
+}
+
+/// What a journal keeps.
+pub(super) fn weigh(root: &DirHandle, id: &str) -> Freed {
+    let mut weighed = Weighed::default();
+    if let Ok(dir) = root.open_dir_below(&items_of(id)) {
+        let _ = dir.for_each(|entry| weighed.add(&entry.stat));
+    }
+    Freed { id: id.to_owned(), items: weighed.items, freed_bytes: weighed.bytes }
+}
+
+/// Removes the items of a journal that is being emptied, then the journal.
+pub(super) fn finish(editor: &Editor<'_>, journal: &Journal) -> Result<Freed, JournalError> {
+    let id = &journal.id;
+    let system = |what| move |source| JournalError::System { id: id.clone(), what, source };
+    let mut freed = Freed { id: id.clone(), ..Freed::default() };
+    let entries = match editor.dir(&items_of(id)) {
+        Ok(dir) => dir.get(editor.root()).list().map_err(system("its items cannot be read"))?,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
+        Err(error) => return Err(system("its items cannot be read")(error)),
+    };
+    for entry in entries {
+        // Slots have numbers; what else lies there is not ours.
+        let Some(slot) = entry.name().filter(|name| name.bytes().all(|b| b.is_ascii_digit())) else {
+            continue;
+        };
+        let path = format!("{}/{slot}", items_of(id));
+        // Asked again: of two names of one file the first was removed a moment ago.
+        let stat = editor.stat(&path).map_err(system("an item cannot be read"))?;
+        if stat.kind == EntryKind::Dir {
+            continue;
+        }
+        editor.remove(&path).map_err(system("an item cannot be removed"))?;
+        freed.items += 1;
+        if stat.nlink <= 1 {
+            freed.freed_bytes = freed.freed_bytes.saturating_add(stat.allocated);
+        }
+    }
+    journal.end_all(editor, State::Emptying).map_err(system("it cannot be removed"))?;
+    Ok(freed)
+}

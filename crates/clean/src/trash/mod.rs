@@ -1,0 +1,473 @@
+//! The trash of a store: `.mlxman-trash/` below its root, so that whatever is taken stays on its filesystem, and taking it
+//! or putting it back is one rename.
+//!
+//! Whoever changes anything holds the trash's lock, and first ends what somebody else began and could not end
+//! ([`Trash::recover`]): a journal says what that was.
+
+mod carry;
+mod empty;
+mod journal;
+mod steps;
+
+use std::io;
+
+use chrono::{DateTime, Utc};
+use mlxman_store::{Before, DirHandle, Editor, LockFile, StoreSpec};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+pub(crate) use carry::{Carried, TrashError, carry_out, trouble};
+pub(crate) use journal::{JOURNAL_VERSION, TRASH, is_in_trash, prepare};
+pub(crate) use steps::is_shared;
+
+pub use empty::Freed;
+pub use journal::{Action, DirTimes, Journal, JournalRow, Purpose, Seen, State, Step, journal_schema};
+
+use carry::{holds_anything, take_all_back};
+use journal::{Found, abandon, dir_of, draft_name};
+
+/// Its lock: only who holds it changes anything in the trash, or in the store.
+const LOCK: &std::ffi::CStr = c"lock";
+
+/// A store's trash, which nobody else changes while this lives.
+pub struct Trash<'a> {
+    editor: Editor<'a>,
+    store: String,
+    /// The times of the store's root before the trash was made in it.
+    root_times: Option<DirTimes>,
+    lock: Option<LockFile>,
+}
+
+impl std::fmt::Debug for Trash<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Trash").field("store", &self.store).finish_non_exhaustive()
+    }
+}
+
+/// What was done about a journal that somebody could not end.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[non_exhaustive]
+pub struct Recovered {
+    /// The store, as `KIND=PATH`.
+    pub store: String,
+    /// The journal.
+    pub id: String,
+    /// What was done, in words.
+    pub done: String,
+    /// What could not be put back, and why; it stays in the trash.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub stuck: Vec<String>,
+}
+
+/// One journal of a trash.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[non_exhaustive]
+pub struct TrashEntry {
+    /// The store, as `KIND=PATH`.
+    pub store: String,
+    /// The journal's name, for `undo`.
+    pub id: String,
+    /// When it was made.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub created_at: Option<DateTime<Utc>>,
+    /// Why.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub purpose: Option<Purpose>,
+    /// How far it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub state: Option<State>,
+    /// What lies in it.
+    pub rows: Vec<JournalRow>,
+    /// Things that are kept.
+    pub items: u64,
+    /// What the filesystem gets back when it is emptied.
+    pub reclaimable_bytes: u64,
+    /// Why it cannot be read; it is left alone then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub problem: Option<String>,
+}
+
+/// What came of an undo.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[non_exhaustive]
+pub struct Undone {
+    /// The store, as `KIND=PATH`.
+    pub store: String,
+    /// The journal.
+    pub id: String,
+    /// The rows that it was about.
+    pub rows: Vec<JournalRow>,
+    /// What could not be put back, and why; it stays in the trash.
+    pub stuck: Vec<String>,
+}
+
+/// What `trash list` and `trash empty` print.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[schemars(title = "mlxman trash")]
+#[non_exhaustive]
+pub struct TrashListing {
+    /// What is kept, oldest first.
+    pub entries: Vec<TrashEntry>,
+    /// What was freed for good.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub freed: Vec<Freed>,
+    /// What the filesystems got back.
+    pub freed_bytes: u64,
+    /// What they get back when the rest is emptied.
+    pub reclaimable_bytes: u64,
+    /// What went wrong.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub problems: Vec<String>,
+}
+
+/// What `undo` prints.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[schemars(title = "mlxman undo")]
+#[non_exhaustive]
+pub struct UndoReport {
+    /// What was put back, by store.
+    pub undone: Vec<Undone>,
+    /// What went wrong.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub problems: Vec<String>,
+}
+
+/// What keeps a trash from being opened.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum OpenError {
+    /// Somebody else changes the store just now.
+    #[error("another mlxman changes {store} just now; try again when it is done")]
+    Busy {
+        /// The store.
+        store: String,
+    },
+    /// The system said no.
+    #[error(
+        "the trash of {store} cannot be used: {source}; is {TRASH} in it a directory that you may write to?"
+    )]
+    System {
+        /// The store.
+        store: String,
+        /// What it said.
+        source: io::Error,
+    },
+}
+
+/// What makes an undo or an emptying impossible.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum JournalError {
+    /// There is no such journal.
+    #[error("there is nothing called {id} in the trash; `mlxman trash list` shows what there is")]
+    Unknown {
+        /// What was asked for.
+        id: String,
+    },
+    /// It cannot be read.
+    #[error("the journal {id} cannot be read ({why}); its files lie in {TRASH}/{id}/items of {store}")]
+    Unreadable {
+        /// The journal.
+        id: String,
+        /// The store.
+        store: String,
+        /// Why.
+        why: String,
+    },
+    /// The system said no in the middle; whoever comes next goes on.
+    #[error("{id}: {what}: {source}; nothing is lost, try again")]
+    System {
+        /// The journal.
+        id: String,
+        /// What was being done.
+        what: &'static str,
+        /// What it said.
+        source: io::Error,
+    },
+}
+
+impl<'a> Trash<'a> {
+    /// Takes the lock of a store's trash, which is made if it is not there. `waiting` is called when somebody else holds
+    /// the lock; without it the lock is not waited for. `before` is asked before every change.
+    ///
+    /// # Errors
+    /// See [`OpenError`].
+    pub fn open(
+        spec: &StoreSpec,
+        root: &'a DirHandle,
+        waiting: Option<&dyn Fn()>,
+        before: Before<'a>,
+    ) -> Result<Self, OpenError> {
+        let store = spec.id();
+        let system = |source| OpenError::System { store: store.clone(), source };
+        let editor = Editor::new(root, before);
+        let stat = root.stat().map_err(system)?;
+        let mut root_times = None;
+        let lock = loop {
+            match editor.make_dir(TRASH, None) {
+                Ok(()) => {
+                    let (atime_ns, mtime_ns) = (stat.atime_ns, stat.mtime_ns);
+                    root_times = Some(DirTimes { path: String::new(), atime_ns, mtime_ns });
+                }
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                Err(error) => return Err(system(error)),
+            }
+            let dir = root.open_dir_below(TRASH).map_err(system)?;
+            match dir.lock_file(LOCK, waiting) {
+                Ok(Some(lock)) => break lock,
+                Ok(None) => return Err(OpenError::Busy { store }),
+                // Whoever ended just now took the empty trash with him.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(system(error)),
+            }
+        };
+        Ok(Trash { editor, store, root_times, lock: Some(lock) })
+    }
+
+    /// As [`Trash::open`], but only where there is a trash; it is never waited for.
+    ///
+    /// # Errors
+    /// As [`Trash::open`].
+    pub fn open_existing(
+        spec: &StoreSpec,
+        root: &'a DirHandle,
+        before: Before<'a>,
+    ) -> Result<Option<Self>, OpenError> {
+        match root.stat_below(TRASH) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            _ => Trash::open(spec, root, None, before).map(Some),
+        }
+    }
+
+    pub(crate) fn editor(&self) -> &Editor<'a> {
+        &self.editor
+    }
+
+    pub(crate) fn root_times(&self) -> Option<&DirTimes> {
+        self.root_times.as_ref()
+    }
+
+    /// The journals, oldest first.
+    fn ids(&self) -> io::Result<Vec<String>> {
+        ids(self.editor.root())
+    }
+
+    /// Ends what somebody began and could not end: steps that were being done are taken back, and what was being taken
+    /// back or removed is so to the end.
+    ///
+    /// # Errors
+    /// When the trash cannot be read or written; nothing is lost.
+    pub fn recover(&self) -> Result<Vec<Recovered>, JournalError> {
+        let mut recovered = Vec::new();
+        let listing =
+            |source| JournalError::System { id: TRASH.to_owned(), what: "it cannot be read", source };
+        for id in self.ids().map_err(listing)? {
+            let system = |what| {
+                let id = id.clone();
+                move |source| JournalError::System { id, what, source }
+            };
+            if let Some(draft) = draft_name(&id) {
+                // It was not yet a journal: nothing was done, and nothing of anybody's lies there.
+                abandon(&self.editor, draft).map_err(system("a draft cannot be removed"))?;
+                continue;
+            }
+            let (state, journal) = match Journal::find(self.editor.root(), &id) {
+                Found::Journal(state, journal) => (state, journal),
+                Found::Nothing => {
+                    if !holds_anything(&self.editor, &id).unwrap_or(true) {
+                        // It had ended but for its empty directory.
+                        let _ = self.editor.remove_dir(&journal::items_of(&id));
+                        let _ = self.editor.remove_dir(&dir_of(&id));
+                    }
+                    continue;
+                }
+                Found::Unreadable(_) => continue,
+            };
+            let (done, stuck) = match state {
+                State::Kept => continue,
+                State::Emptying => {
+                    let freed = empty::finish(&self.editor, &journal)?;
+                    (format!("went on to empty it: {} bytes", freed.freed_bytes), Vec::new())
+                }
+                State::Moving | State::Undoing => {
+                    let stuck = self.back(&journal, state)?;
+                    let was = if state == State::Moving {
+                        "took back what was begun"
+                    } else {
+                        "went on to undo it"
+                    };
+                    (was.to_owned(), stuck)
+                }
+            };
+            recovered.push(Recovered { store: self.store.clone(), id: journal.id.clone(), done, stuck });
+        }
+        Ok(recovered)
+    }
+
+    fn back(&self, journal: &Journal, state: State) -> Result<Vec<String>, JournalError> {
+        let id = &journal.id;
+        let system = |what| move |source| JournalError::System { id: id.clone(), what, source };
+        let stuck: Vec<String> =
+            take_all_back(&self.editor, journal).iter().map(ToString::to_string).collect();
+        if holds_anything(&self.editor, id).map_err(system("it cannot be read"))? {
+            journal
+                .becomes(&self.editor, state, State::Kept)
+                .map_err(system("its state cannot be written"))?;
+        } else {
+            journal.end_all(&self.editor, state).map_err(system("it cannot be removed"))?;
+        }
+        Ok(stuck)
+    }
+
+    /// Puts back what a journal took: files, links, directories, their times and permissions.
+    ///
+    /// # Errors
+    /// See [`JournalError`].
+    pub fn undo(&self, id: &str) -> Result<Undone, JournalError> {
+        let journal = self.journal(id)?;
+        journal.becomes(&self.editor, State::Kept, State::Undoing).map_err(|source| {
+            JournalError::System { id: id.to_owned(), what: "its state cannot be written", source }
+        })?;
+        let stuck = self.back(&journal, State::Undoing)?;
+        Ok(Undone { store: self.store.clone(), id: id.to_owned(), rows: journal.rows, stuck })
+    }
+
+    /// Removes what a journal keeps, for good.
+    ///
+    /// # Errors
+    /// See [`JournalError`].
+    pub fn empty(&self, id: &str) -> Result<Freed, JournalError> {
+        let journal = self.journal(id)?;
+        journal.becomes(&self.editor, State::Kept, State::Emptying).map_err(|source| {
+            JournalError::System { id: id.to_owned(), what: "its state cannot be written", source }
+        })?;
+        empty::finish(&self.editor, &journal)
+    }
+
+    /// The journal of this name, which is kept.
+    fn journal(&self, id: &str) -> Result<Box<Journal>, JournalError> {
+        let unknown = || JournalError::Unknown { id: id.to_owned() };
+        if !mlxman_store::is_safe_component(id) {
+            return Err(unknown());
+        }
+        match Journal::find(self.editor.root(), id) {
+            Found::Journal(State::Kept, journal) => Ok(journal),
+            Found::Journal(..) => {
+                let why = "it was not ended".to_owned();
+                Err(JournalError::Unreadable { id: id.to_owned(), store: self.store.clone(), why })
+            }
+            Found::Unreadable(why) => {
+                Err(JournalError::Unreadable { id: id.to_owned(), store: self.store.clone(), why })
+            }
+            Found::Nothing => Err(unknown()),
+        }
+    }
+
+    /// What a journal keeps.
+    pub(crate) fn weigh(&self, id: &str) -> Freed {
+        empty::weigh(self.editor.root(), id)
+    }
+
+    /// Whether there is a journal of this name.
+    pub(crate) fn has(&self, id: &str) -> bool {
+        matches!(Journal::find(self.editor.root(), id), Found::Journal(..))
+    }
+
+    /// A name for a new journal: the time, and what tells it from others of the same second.
+    pub(crate) fn new_id(&self, now: DateTime<Utc>) -> io::Result<String> {
+        let time = now.format("%Y%m%dT%H%M%SZ").to_string();
+        let ids = self.ids()?;
+        let mut name = time.clone();
+        let mut number = 2;
+        while ids.iter().any(|id| *id == name || draft_name(id) == Some(&name)) {
+            name = format!("{time}-{number}");
+            number += 1;
+        }
+        Ok(name)
+    }
+}
+
+impl Drop for Trash<'_> {
+    /// An empty trash goes, with its lock, which is still held.
+    fn drop(&mut self) {
+        let Ok(dir) = self.editor.root().open_dir_below(TRASH) else { return };
+        let mut others = 0;
+        let counted = dir.for_each(|entry| others += usize::from(entry.raw_name.as_c_str() != LOCK));
+        if counted.is_ok() && others == 0 {
+            let root = self.editor.root().stat().ok();
+            let lock = format!("{TRASH}/{}", LOCK.to_string_lossy());
+            let gone = self.editor.remove(&lock).and_then(|()| self.editor.remove_dir(TRASH)).is_ok();
+            // That a trash came and went is no change of the store.
+            let times = self.root_times.as_ref().map(|times| (times.atime_ns, times.mtime_ns));
+            let times = times.or(root.map(|stat| (stat.atime_ns, stat.mtime_ns)));
+            if let (true, Some((accessed, modified))) = (gone, times) {
+                let _ = self.editor.set_times("", accessed, modified);
+            }
+        }
+        drop(self.lock.take());
+    }
+}
+
+fn ids(root: &DirHandle) -> io::Result<Vec<String>> {
+    let dir = match root.open_dir_below(TRASH) {
+        Ok(dir) => dir,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(error),
+    };
+    let mut ids = Vec::new();
+    dir.for_each(|entry| {
+        if entry.stat.kind == mlxman_store::EntryKind::Dir {
+            ids.extend(entry.name().map(str::to_owned));
+        }
+    })?;
+    ids.sort();
+    Ok(ids)
+}
+
+/// What lies in a store's trash, oldest first; nothing is changed.
+///
+/// # Errors
+/// When the trash cannot be read.
+pub fn list(spec: &StoreSpec, root: &DirHandle) -> io::Result<Vec<TrashEntry>> {
+    let mut entries = Vec::new();
+    for id in ids(root)?.into_iter().filter(|id| draft_name(id).is_none()) {
+        let kept = empty::weigh(root, &id);
+        let mut entry = TrashEntry {
+            store: spec.id(),
+            id: id.clone(),
+            created_at: None,
+            purpose: None,
+            state: None,
+            rows: Vec::new(),
+            items: kept.items,
+            reclaimable_bytes: kept.freed_bytes,
+            problem: None,
+        };
+        match Journal::find(root, &id) {
+            Found::Journal(state, journal) => {
+                entry.created_at = Some(journal.created_at);
+                entry.purpose = Some(journal.purpose);
+                entry.state = Some(state);
+                entry.rows = kept_rows(root, &journal);
+            }
+            Found::Unreadable(why) => entry.problem = Some(why),
+            Found::Nothing if kept.items == 0 => continue,
+            Found::Nothing => entry.problem = Some("its journal is not there".to_owned()),
+        }
+        entries.push(entry);
+    }
+    Ok(entries)
+}
+
+/// The rows of a journal of which something is kept: others were not done.
+fn kept_rows(root: &DirHandle, journal: &Journal) -> Vec<JournalRow> {
+    let mut names = std::collections::HashSet::new();
+    if let Ok(dir) = root.open_dir_below(&journal::items_of(&journal.id)) {
+        let _ = dir.for_each(|entry| names.extend(entry.name().map(str::to_owned)));
+    }
+    let is_kept = |row: usize| {
+        let mut slots = journal.steps.iter().filter(|step| step.rows.contains(&row));
+        slots.any(|step| step.action.slot().is_some_and(|slot| names.contains(&slot.to_string())))
+    };
+    (0..journal.rows.len()).filter(|row| is_kept(*row)).map(|row| journal.rows[row].clone()).collect()
+}

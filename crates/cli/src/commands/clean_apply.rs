@@ -1,0 +1,217 @@
+//! `mlxman clean apply`: what a preview showed goes into the trash.
+
+use std::path::Path;
+
+use anyhow::{Context as _, Result};
+use mlxman_clean::filter::FilterSet;
+use mlxman_clean::{Applied, AppliedStore, Plan, Trash, Watched, apply, trash_dir};
+use mlxman_store::{DirHandle, Severity, StoreSpec};
+
+use super::clean_preview::table;
+use crate::args::Apply;
+use crate::context::Context;
+use crate::exit::{Verdict, wrong};
+use crate::planning::{Planned, plan};
+use crate::progress::Watcher;
+use crate::select::filter_set;
+use crate::table::{bytes, plural, reclaim};
+use crate::trash::{confirmed, freely, recover, recover_in};
+
+pub(super) fn run(args: &Apply, context: &Context) -> Result<Verdict> {
+    let stores = context.some_stores()?;
+    let given = match &args.plan {
+        Some(path) => read(path)?,
+        None => {
+            let filters = FilterSet::parse(&args.filters.args(Vec::new()))?;
+            filter_set(context, &args.filters)?;
+            recover(context, &stores);
+            let Planned { plan, read } = plan(context, &filters, &stores, None)?;
+            if read == 0 {
+                table(&plan, context)?;
+                return Ok(Verdict::Failed);
+            }
+            plan
+        }
+    };
+    let specs = stores_of(&given, &stores)?;
+    if given.candidates.is_empty() {
+        return nothing(&given, context);
+    }
+    if !args.yes {
+        if !context.printer.json {
+            table(&given, context)?;
+        }
+        if !confirmed(context, &question(&given, args.now))? {
+            context.printer.status("nothing was touched");
+            return Ok(Verdict::Fine);
+        }
+    }
+    let mut applied = Applied::at(context.now);
+    let wrong = carry_out(context, &given, &specs, args.now, &mut applied)?;
+    context.printer.status(&told(&applied, args.now));
+    if context.printer.json {
+        context.printer.json(&applied)?;
+    } else {
+        print(&applied, context)?;
+    }
+    let skipped = applied.stores.iter().any(|store| !store.skipped.is_empty());
+    let done = applied.stores.iter().any(|store| !store.done.is_empty());
+    Ok(if wrong && !done { Verdict::Failed } else { Verdict::of(wrong || skipped) })
+}
+
+fn read(path: &Path) -> Result<Plan> {
+    let text = fs_err::read(path).context("the plan cannot be read")?;
+    let plan: Plan = serde_json::from_slice(&text).map_err(|error| {
+        wrong(format!("{} is no plan that `mlxman clean preview --out` wrote: {error}", path.display()))
+    })?;
+    plan.check().map_err(|error| wrong(format!("{}: {error}", path.display())))?;
+    Ok(plan)
+}
+
+/// The stores that a plan is about, which have to be known: by the configuration, the environment or the call.
+fn stores_of(plan: &Plan, known: &[StoreSpec]) -> Result<Vec<StoreSpec>> {
+    let wanted =
+        plan.stores.iter().filter(|store| plan.candidates.iter().any(|row| row.store == store.store));
+    wanted
+        .map(|store| {
+            known.iter().find(|spec| spec.id() == store.store).cloned().ok_or_else(|| {
+                wrong(format!(
+                    "the plan is about {}, which is none of the stores here; name it with --store to apply it there",
+                    store.store
+                ))
+            })
+        })
+        .collect()
+}
+
+fn nothing(plan: &Plan, context: &Context) -> Result<Verdict> {
+    if context.printer.json {
+        context.printer.json(&Applied::at(context.now))?;
+    } else {
+        table(plan, context)?;
+    }
+    context.printer.status("there is nothing to remove; nothing was touched");
+    let wrong = plan.problems.iter().any(|problem| problem.problem.severity > Severity::Info);
+    Ok(Verdict::of(wrong))
+}
+
+fn question(plan: &Plan, now: bool) -> String {
+    let total = reclaim(plan.total_reclaimable_bytes, plan.total_reclaimable_at_least);
+    let rows = plural(plan.candidates.len(), "row");
+    if now {
+        format!("Remove {rows} for good and free {total}? This cannot be undone.")
+    } else {
+        format!("Move {rows} into the trash ({total} when it is emptied)?")
+    }
+}
+
+/// Applies the plan store by store; gives whether anything went wrong beside single rows.
+fn carry_out(
+    context: &Context,
+    given: &Plan,
+    specs: &[StoreSpec],
+    now: bool,
+    applied: &mut Applied,
+) -> Result<bool> {
+    let mut went_wrong = false;
+    for spec in specs {
+        let root = DirHandle::open_root(spec.root()).with_context(|| {
+            format!("the store {} cannot be opened; is its volume mounted?", spec.root().display())
+        })?;
+        let waiting = || {
+            context.printer.status(&format!("another mlxman changes {spec} just now; waiting for it"));
+        };
+        let trash = Trash::open(spec, &root, Some(&waiting), &freely)?;
+        recover_in(context, &trash);
+        let watched = Watched::of(given, &spec.id(), &root);
+        // Made anew under the lock: whatever may keep a row is asked again.
+        let filters = FilterSet::parse(&given.filters)?;
+        let fresh = plan(context, &filters, std::slice::from_ref(spec), Some(&given.only()))?.plan;
+        let mut store = match apply(&trash, &spec.id(), (given, &fresh), &watched, context.now) {
+            Ok(store) => store,
+            Err(error @ mlxman_clean::ApplyError::Plan(_)) => return Err(wrong(error.to_string())),
+            Err(error) => {
+                context.printer.warning(&error.to_string());
+                went_wrong = true;
+                AppliedStore::of(spec.id())
+            }
+        };
+        if let (true, Some(id)) = (now, store.id.clone()) {
+            match trash.empty(&id) {
+                Ok(freed) => {
+                    store.freed_bytes += freed.freed_bytes;
+                    store.reclaimable_bytes = 0;
+                    store.id = None;
+                }
+                Err(error) => {
+                    context.printer.warning(&error.to_string());
+                    went_wrong = true;
+                }
+            }
+        }
+        applied.add(store);
+    }
+    went_wrong |= !renew(context, specs);
+    Ok(went_wrong)
+}
+
+/// Brings the manifests up to date: what is gone is told to be, and what the user said of it stays.
+pub(super) fn renew(context: &Context, specs: &[StoreSpec]) -> bool {
+    let watcher = Watcher::new(&context.printer);
+    let catalog = match context.catalog() {
+        Ok(catalog) => catalog,
+        Err(error) => {
+            context.printer.warning(&error.to_string());
+            return false;
+        }
+    };
+    let done = context.registry.sync(specs, &catalog, &context.looking(), &watcher);
+    watcher.finish();
+    match done {
+        Ok(_) => true,
+        Err(error) => {
+            context.printer.warning(&format!(
+                "the manifests could not be brought up to date ({error}); `mlxman sync --fast` does it"
+            ));
+            false
+        }
+    }
+}
+
+fn told(applied: &Applied, now: bool) -> String {
+    let rows: usize = applied.stores.iter().map(|store| store.done.len()).sum();
+    let freed = bytes(applied.freed_bytes);
+    match (rows, now) {
+        (0, _) => "nothing was removed".to_owned(),
+        (_, true) => format!(
+            "{} removed: the disk got back {freed} ({} bytes)",
+            plural(rows, "row"),
+            applied.freed_bytes
+        ),
+        (_, false) => format!(
+            "{} moved into the trash; `mlxman undo` puts back, `mlxman trash empty` frees {} ({} bytes)",
+            plural(rows, "row"),
+            bytes(applied.reclaimable_bytes),
+            applied.reclaimable_bytes
+        ),
+    }
+}
+
+fn print(applied: &Applied, context: &Context) -> Result<()> {
+    let printer = &context.printer;
+    for store in &applied.stores {
+        for row in &store.done {
+            printer.data(&format!("removed {}", crate::printer::plain(&row.what)))?;
+        }
+        for skipped in &store.skipped {
+            printer.warning(&format!("{} was left: {}", skipped.what, skipped.reason));
+        }
+        for left in &store.left {
+            printer.status(&format!("{} stays: {}", left.what, left.reason));
+        }
+        if let (Some(id), Ok(spec)) = (&store.id, store.store.parse::<StoreSpec>()) {
+            printer.status(&format!("{id} in {}", trash_dir(spec.root()).display()));
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,85 @@
+//! `mlxman undo`: what was taken goes back to where it was.
+
+use anyhow::Result;
+use mlxman_clean::{State, Trash, TrashEntry, UndoReport};
+use mlxman_store::{DirHandle, StoreSpec};
+
+use super::clean_apply::renew;
+use crate::args::Undo;
+use crate::context::Context;
+use crate::exit::{Verdict, wrong};
+use crate::table::plural;
+use crate::trash::{freely, recover, recover_in};
+
+pub(super) fn run(args: &Undo, context: &Context) -> Result<Verdict> {
+    let stores = context.some_stores()?;
+    recover(context, &stores);
+    let (entries, _) = super::trash::entries(context, &stores);
+    let kept = || entries.iter().filter(|(_, entry)| entry.state == Some(State::Kept));
+    let newest = || kept().max_by_key(|(_, entry)| (entry.created_at, entry.id.clone()));
+    let id = match (&args.id, newest()) {
+        (Some(id), _) => id.clone(),
+        (None, Some((_, entry))) => entry.id.clone(),
+        (None, None) => {
+            context.printer.status("the trash is empty: there is nothing to put back");
+            if context.printer.json {
+                context.printer.json(&UndoReport::default())?;
+            }
+            return Ok(Verdict::Fine);
+        }
+    };
+    // One apply has one name in all the stores that it was about.
+    let of: Vec<&(StoreSpec, TrashEntry)> = kept().filter(|(_, entry)| entry.id == id).collect();
+    if of.is_empty() {
+        return Err(wrong(format!(
+            "there is nothing called {id} in the trash; `mlxman trash list` shows what there is"
+        )));
+    }
+    let mut report = UndoReport::default();
+    let mut specs = Vec::new();
+    for (spec, _) in of {
+        specs.push(spec.clone());
+        match undo_in(context, spec, &id) {
+            Ok(undone) => report.undone.push(undone),
+            Err(error) => report.problems.push(format!("{error:#}")),
+        }
+    }
+    renew(context, &specs);
+    for undone in &report.undone {
+        for stuck in &undone.stuck {
+            context.printer.warning(stuck);
+        }
+        let rows = plural(undone.rows.len(), "row");
+        context.printer.status(&if undone.stuck.is_empty() {
+            format!("{rows} put back in {}", undone.store)
+        } else {
+            format!(
+                "{rows} put back in {}, but for what is told above; that is still in the trash as {id}",
+                undone.store
+            )
+        });
+    }
+    for problem in &report.problems {
+        context.printer.warning(problem);
+    }
+    if context.printer.json {
+        context.printer.json(&report)?;
+    } else {
+        for row in report.undone.iter().flat_map(|undone| &undone.rows) {
+            context.printer.data(&format!("put back {}", crate::printer::plain(&row.what)))?;
+        }
+    }
+    let stuck = report.undone.iter().any(|undone| !undone.stuck.is_empty());
+    let failed = report.undone.is_empty();
+    Ok(if failed { Verdict::Failed } else { Verdict::of(stuck || !report.problems.is_empty()) })
+}
+
+fn undo_in(context: &Context, spec: &StoreSpec, id: &str) -> Result<mlxman_clean::Undone> {
+    let root = DirHandle::open_root(spec.root())?;
+    let waiting = || {
+        context.printer.status(&format!("another mlxman changes {spec} just now; waiting for it"));
+    };
+    let trash = Trash::open(spec, &root, Some(&waiting), &freely)?;
+    recover_in(context, &trash);
+    Ok(trash.undo(id)?)
+}

@@ -9,7 +9,7 @@ use mlxman_lm::families;
 use serde_json::Value;
 
 use crate::adapter::Lora;
-use crate::error::{EngineError, Kind, Result};
+use crate::error::{EngineError, Kind, Result, said};
 use crate::ops::is_float;
 
 /// The type of activations, and of everything in a checkpoint that is no packed integer.
@@ -153,7 +153,7 @@ pub(crate) fn read_tensors(files: &[PathBuf]) -> Result<HashMap<String, Array>> 
     let mut tensors = HashMap::new();
     for file in files {
         let read = Array::load_safetensors(file).map_err(|error| {
-            EngineError::new(Kind::BadFile, format!("MLX cannot read {}: {error}", file.display()))
+            EngineError::new(Kind::BadFile, format!("MLX cannot read {}: {}", file.display(), said(error)))
         })?;
         tensors.extend(read);
     }

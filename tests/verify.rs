@@ -544,6 +544,29 @@ fn a_reference_beside_the_model_is_found() {
 }
 
 #[test]
+fn a_question_without_end_is_not_asked() {
+    let bench = Bench::new(&["ok"]);
+    let ids = |count: usize| vec![1; count];
+    let place = bench.folder.path("ok").join("reference.json");
+    for (prompt, greedy, limit) in [(8193, 1, "8192"), (200_000, 1, "8192"), (1, 1025, "1024")] {
+        let reference = json!({"prompt_ids": ids(prompt), "logits_head": [0.5], "top10": [], "greedy": ids(greedy),
+            "computed_by": "somebody"});
+        fs_err::write(&place, reference.to_string()).expect("a reference");
+        let row = bench.one(&["--answers", "auto"], 1);
+        assert_eq!(row["verdict"], "skipped", "{row:#}");
+        let path = place.to_str().expect("UTF-8");
+        assert!(reason(&row).contains(path) && reason(&row).contains(limit), "{row:#}");
+        let out = bench.verify(&["--answers", path]).expect_code(2);
+        assert!(out.stderr.contains(path) && out.stderr.contains(limit), "{out}");
+    }
+    assert!(bench.requests().is_empty());
+    // As much as may be asked is.
+    let reference = json!({"prompt_ids": ids(8192), "logits_head": [], "top10": [], "greedy": ids(1024), "computed_by": ""});
+    fs_err::write(&place, reference.to_string()).expect("a reference");
+    assert_eq!(bench.one(&["--answers", "auto"], 0)["answers"]["greedy_total"], 1024);
+}
+
+#[test]
 fn an_adapter_is_loaded_over_its_base() {
     let bench = Bench::new(&["base"]);
     let adapter = mlxman_testkit::mlx_adapter(&four_bit(5), "acme/base");

@@ -505,17 +505,24 @@ fn reference(task: &Task<'_>, judge: &Judge<'_>, plan: &Plan<'_>) -> Result<Opti
             path.display()
         )
     };
+    let usable = |path: PathBuf, kept: KeptAnswers| match kept.check() {
+        Ok(()) => Ok(Some(Reference { path, kept })),
+        Err(why) => Err(format!("its answers were not compared with {}: {why}", path.display())),
+    };
     if let Some(path) = task.recorded.as_ref().filter(|path| path.exists()) {
         let file = fs_err::File::open(path).map_err(|error| unreadable(path, &error))?;
         let kept: KeptAnswers = read_json(file, ANSWERS_LIMIT).map_err(|error| unreadable(path, &error))?;
         // Those of other files say nothing of these.
         if kept.files.as_ref().is_none_or(|files| *files == judge.structure.stamp) {
-            return Ok(Some(Reference { path: path.clone(), kept }));
+            return usable(path.clone(), kept);
         }
     }
     let Some(file) = task.found.file("reference.json") else { return Ok(None) };
     let path = task.path.join("reference.json");
     let opened = task.scan.open(file).map_err(|error| unreadable(&path, &error))?;
     // A file of that name may be something else of the model's; then there is nothing to compare with.
-    Ok(read_json(opened, ANSWERS_LIMIT).ok().map(|kept| Reference { path, kept }))
+    match read_json(opened, ANSWERS_LIMIT) {
+        Ok(kept) => usable(path, kept),
+        Err(_) => Ok(None),
+    }
 }

@@ -329,6 +329,7 @@ fn answering(args: &Verify) -> Result<Answering> {
             let kept: KeptAnswers = serde_json::from_slice(&text).map_err(|error| {
                 wrong(format!("--answers {}: it does not hold answers: {error}", path.display()))
             })?;
+            kept.check().map_err(|why| wrong(format!("--answers {}: {why}", path.display())))?;
             Answering::With(Box::new(Reference { path: path.clone(), kept }))
         }
     })

@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::Result;
 use mlxman_clean::filter::quantity::{parse_age, parse_bytes};
 use mlxman_manifest::registry::{Contents, Registry, Row, SyncOptions};
-use mlxman_manifest::{AnswersCompared, HealthStatus, Verdict as Found, VerifiedModel};
+use mlxman_manifest::{AnswersCompared, HealthStatus, Verdict as Found, VerifiedLevel, VerifiedModel};
 use mlxman_store::{FoundModel, RepoKind, Scan, StoreKind, StoreSpec};
 use mlxman_verify::protocol::{DtypeChoice, Level, Measure};
 use mlxman_verify::{Answering, Base, KeptAnswers, Launch, Outcome, Plan, Reference, Results, Task, machine};
@@ -320,6 +320,16 @@ pub(super) fn launch(context: &Context, timeout: Duration) -> Launch {
 }
 
 fn answering(args: &Verify) -> Result<Answering> {
+    if let Some(level) = args.level.filter(|level| *level != args::Level::Generate) {
+        let word = VerifiedLevel::from(self::level(level)).word();
+        let asked = [("--answers", args.answers.is_some()), ("--record-answers", args.record_answers)];
+        if let Some((option, _)) = asked.into_iter().find(|(_, is_asked)| *is_asked) {
+            return Err(wrong(format!(
+                "{option} needs the level generate, and --level {word} ends before a model answers anything: leave \
+                 --level out, or say --level generate"
+            )));
+        }
+    }
     Ok(match &args.answers {
         None if args.record_answers => Answering::Record,
         None => Answering::Not,

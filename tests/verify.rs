@@ -405,6 +405,27 @@ fn a_directory_is_as_good_as_a_name() {
 }
 
 #[test]
+fn a_model_that_is_named_twice_is_verified_once() {
+    let bench = Bench::new(&["a-ok", "b-ok"]);
+    let snapshot = bench.lab.hub.repo("acme/far").snapshot(&four_bit(4).files()).with_ref("main");
+    let other = FolderStore::create(bench.lab.sandbox.work());
+    let dir = other.model("elsewhere", &four_bit(3).files());
+    std::os::unix::fs::symlink(&dir, bench.lab.sandbox.work().join("also")).expect("a link");
+    let [path, far] =
+        [bench.folder.path("a-ok"), snapshot.path()].map(|path| path.to_str().expect("UTF-8").to_owned());
+    let args = ["a-ok", "b-ok", &path, "A-OK", "acme/far", &far, "./elsewhere", "elsewhere", "./also"];
+    let json = bench.json(&args, 0);
+    let rows = json["results"].as_array().expect("rows").iter();
+    let names: Vec<&str> = rows.filter_map(|row| row["model"].as_str()).collect();
+    assert_eq!(
+        names,
+        ["a-ok", "b-ok", "acme/far", "elsewhere"],
+        "in the order in which they were named first"
+    );
+    assert_eq!((bench.requests().len(), bench.history().len()), (4, 4));
+}
+
+#[test]
 fn results_are_kept_and_found_again() {
     let bench = Bench::new(&["ok", "nan", "other"]);
     bench.lab.sync();

@@ -1,5 +1,6 @@
 //! `mlxman verify`: does each model load and generate, and how fast.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -33,6 +34,12 @@ struct Chosen {
     named: bool,
 }
 
+impl Chosen {
+    fn place(&self) -> PathBuf {
+        self.dir.clone().unwrap_or_else(|| self.spec.root().join(&self.key))
+    }
+}
+
 pub(super) fn run(args: &Verify, context: &Context) -> Result<Verdict> {
     if args.list_families {
         return list_families(context);
@@ -64,8 +71,7 @@ pub(super) fn run(args: &Verify, context: &Context) -> Result<Verdict> {
             survey.stores.iter().find(|store| store.spec == one.spec).and_then(|s| s.scan.as_ref().ok());
         let Some(scan) = scan else { continue };
         let Some(found) = found(one, scan) else {
-            let what = one.dir.clone().unwrap_or_else(|| one.spec.root().join(&one.key));
-            context.printer.warning(&format!("there is no model in {}", what.display()));
+            context.printer.warning(&format!("there is no model in {}", one.place().display()));
             vanished = true;
             continue;
         };
@@ -193,7 +199,11 @@ fn choose(args: &Verify, context: &Context) -> Result<(Vec<Chosen>, Contents)> {
         });
     }
     let matches = |row: &Row| filters.matches(&mlxman_clean::facts_of(&row.summary), context.now);
-    chosen.retain(|one| filters.is_empty() || one.row.as_ref().is_none_or(matches));
+    // A name and a path, or two names, may be one model's: it is verified once.
+    let mut places = BTreeSet::new();
+    chosen.retain(|one| {
+        (filters.is_empty() || one.row.as_ref().is_none_or(matches)) && places.insert(one.place())
+    });
     Ok((chosen, contents))
 }
 

@@ -398,10 +398,43 @@ fn a_directory_is_as_good_as_a_name() {
     assert_eq!((&row["model"], &row["verdict"]), (&json!("acme/far"), &json!("pass")), "{row:#}");
     let _ = bench.verify(&["/nowhere/at/all"]).expect_code(2);
     let _ = bench.verify(&["nobody"]).expect_code(2);
-    let empty = bench.lab.sandbox.work().join("empty");
-    fs_err::create_dir(&empty).expect("a directory");
-    let out = bench.verify(&["./empty"]);
-    assert!(out.code() == 1 && out.stderr.contains("empty"), "{out}");
+}
+
+#[test]
+fn a_directory_without_a_model_is_a_row() {
+    let bench = Bench::new(&["ok"]);
+    let work = bench.lab.sandbox.work();
+    let dir = |name: &str| {
+        let dir = work.join(name);
+        fs_err::create_dir_all(&dir).expect("a directory");
+        dir
+    };
+    let _ = dir("empty");
+    let bare = FolderStore::create(&work).model("bare", &four_bit(3).files());
+    fs_err::remove_file(bare.join("config.json")).expect("the config goes");
+    let odd = FolderStore::create(&work).model("odd", &four_bit(3).files());
+    fs_err::remove_file(odd.join("config.json")).expect("the config goes");
+    fs_err::create_dir(odd.join("config.json")).expect("a directory");
+    let _ = FolderStore::create(dir("several")).model("inner", &four_bit(3).files());
+    let json = bench.json(&["./empty", "ok", "./bare", "./odd", "./several"], 1);
+    let rows = json["results"].as_array().expect("rows");
+    let names: Vec<&str> = rows.iter().filter_map(|row| row["model"].as_str()).collect();
+    assert_eq!(names, ["empty", "ok", "bare", "odd", "several"]);
+    assert_eq!(rows[1]["verdict"], "pass", "{json:#}");
+    for (name, words) in [
+        ("empty", ["neither a config.json", "name the directory"]),
+        ("bare", ["model.safetensors", "no config.json"]),
+        ("odd", ["config.json is a directory", "download"]),
+        ("several", ["1 model below it", "inner"]),
+    ] {
+        let row = result(&json, name);
+        assert_eq!((&row["verdict"], &row["level"]), (&json!("fail"), &json!("structure")), "{row:#}");
+        assert_eq!(row["path"], work.canonicalize().expect("a path").join(name).to_str().expect("UTF-8"));
+        assert!(words.iter().all(|word| reason(row).contains(word)), "{row:#}");
+    }
+    assert_eq!(bench.history().len(), 5);
+    let out = bench.verify(&["./empty"]).expect_code(1);
+    assert!(out.stdout.contains("empty") && out.stderr.contains("1 model: 0 passed, 1 failed"), "{out}");
 }
 
 #[test]

@@ -8,7 +8,9 @@ use std::time::Duration;
 use anyhow::Result;
 use mlxman_clean::filter::quantity::{parse_age, parse_bytes};
 use mlxman_manifest::registry::{Contents, Registry, Row, SyncOptions};
-use mlxman_manifest::{AnswersCompared, HealthStatus, Verdict as Found, VerifiedLevel, VerifiedModel};
+use mlxman_manifest::{
+    AnswersCompared, HealthStatus, Verdict as Found, Verification, VerifiedLevel, VerifiedModel,
+};
 use mlxman_store::{FoundModel, RepoKind, Scan, StoreKind, StoreSpec};
 use mlxman_verify::protocol::{DtypeChoice, Level, Measure};
 use mlxman_verify::{Answering, Base, KeptAnswers, Launch, Outcome, Plan, Reference, Results, Task, machine};
@@ -16,7 +18,7 @@ use mlxman_verify::{Answering, Base, KeptAnswers, Launch, Outcome, Plan, Referen
 use crate::args::{self, Filters, Verify};
 use crate::context::Context;
 use crate::exit::{Verdict, wrong};
-use crate::progress::{Live, Watcher, catch_interrupts};
+use crate::progress::{Live, Watcher, catch_interrupts, line_of};
 use crate::select::{filter_set, matching, one, tell_unknown};
 use crate::table::{bytes, number, plural, rate, render, text};
 
@@ -65,23 +67,26 @@ pub(super) fn run(args: &Verify, context: &Context) -> Result<Verdict> {
     }
     let mut tasks: Vec<Task<'_>> = Vec::new();
     let mut rows: Vec<Option<&Row>> = Vec::new();
-    let mut vanished = false;
+    // In the order in which they were named: the row of one that cannot be verified, `None` for the next task's.
+    let mut order: Vec<Option<VerifiedModel>> = Vec::new();
     for one in &chosen {
-        let scan =
-            survey.stores.iter().find(|store| store.spec == one.spec).and_then(|s| s.scan.as_ref().ok());
-        let Some(scan) = scan else { continue };
-        let Some(found) = found(one, scan) else {
-            context.printer.warning(&format!("there is no model in {}", one.place().display()));
-            vanished = true;
-            continue;
+        let Some(store) = survey.stores.iter().find(|store| store.spec == one.spec) else { continue };
+        let found = match &store.scan {
+            Ok(scan) => found(one, scan).map(|found| (scan, found)).ok_or_else(|| no_model(one, scan)),
+            Err(error) => Err((Found::Skipped, error.to_string())),
         };
-        if !one.named && found.repo.as_ref().is_some_and(|repo| repo.kind != RepoKind::Model) {
-            continue;
+        match found {
+            Ok((_, found))
+                if !one.named && found.repo.as_ref().is_some_and(|repo| repo.kind != RepoKind::Model) => {}
+            Ok((scan, found)) => {
+                tasks.push(task(one, scan, found, context));
+                rows.push(one.row.as_ref());
+                order.push(None);
+            }
+            Err((verdict, reason)) => order.push(Some(not_verified(one, verdict, reason, context))),
         }
-        tasks.push(task(one, scan, found, context));
-        rows.push(one.row.as_ref());
     }
-    if tasks.is_empty() && !context.printer.json {
+    if order.is_empty() && !context.printer.json {
         context.printer.status("there is no model to verify");
     }
     let base = |id: &str| base(&contents, id);
@@ -107,16 +112,25 @@ pub(super) fn run(args: &Verify, context: &Context) -> Result<Verdict> {
         }
     };
     let live = Live::new(&context.printer, tasks.iter().map(|task| task.model.clone()).collect(), &done);
+    for result in order.iter().flatten() {
+        printer.status(&line_of(result));
+        // Nothing is there that a manifest could be about.
+        if let Err(error) = registry.keep_verification(result, None) {
+            printer.warning(&format!("what was found of {} is not kept: {error}", result.model));
+            unkept.store(true, Ordering::Relaxed);
+        }
+    }
     let run = mlxman_verify::run(&tasks, &plan, &live);
     let interrupted = run.outcomes.iter().any(|outcome| outcome.interrupted);
-    let results: Vec<VerifiedModel> = run.outcomes.into_iter().map(|outcome| outcome.result).collect();
+    let mut outcomes = run.outcomes.into_iter().map(|outcome| outcome.result);
+    let results: Vec<VerifiedModel> =
+        order.into_iter().filter_map(|absent| absent.or_else(|| outcomes.next())).collect();
     let of = |found: Found| results.iter().filter(|result| result.verification.verdict == found).count();
     let (failed, skipped) = (of(Found::Fail), of(Found::Skipped));
     // What was asked for and not done is a problem; what a machine does not allow, where nothing was asked for, is none.
     let problems = failed > 0
         || ((args.level.is_some() || args.answers.is_some()) && skipped > 0)
         || interrupted
-        || vanished
         || run.broken.is_some()
         || unread > 0
         || unkept.into_inner();
@@ -261,6 +275,60 @@ fn found<'a>(one: &Chosen, scan: &'a Scan) -> Option<&'a FoundModel> {
         Some(dir) => scan.dir_of(model) == *dir,
         None => model.key == one.key,
     })
+}
+
+/// Why what was named is no model, for people.
+fn no_model(one: &Chosen, scan: &Scan) -> (Found, String) {
+    let place = one.place();
+    let Some(dir) = &one.dir else {
+        let sync = "it was there a moment ago: `mlxman sync --fast` looks anew";
+        return (Found::Fail, format!("there is no model in {} any more; {sync}", place.display()));
+    };
+    let config = dir.join("config.json");
+    let (files, models): (Vec<_>, Vec<_>) = scan.models.iter().partition(|model| model.is_file);
+    let name = |model: Option<&&FoundModel>| model.map_or(String::new(), |model| model.name.clone());
+    let dir = dir.display();
+    let reason = if fs_err::symlink_metadata(&config).is_ok_and(|meta| meta.is_dir()) {
+        format!("{} is a directory, and should be a file: download the model again", config.display())
+    } else if !files.is_empty() {
+        format!(
+            "there are weights ({}) and no config.json in {dir}, so nobody can tell what they are of: download the model \
+             again, or put its config.json there",
+            name(files.first())
+        )
+    } else if !models.is_empty() {
+        format!(
+            "there is no config.json in {dir}, but {} below it: name one of them (such as {}), or give the directory as a \
+             store, --store folder={dir}",
+            plural(models.len(), "model"),
+            name(models.first())
+        )
+    } else {
+        format!(
+            "there is neither a config.json nor are there weights in {dir}: name the directory that the model is in"
+        )
+    };
+    (Found::Fail, reason)
+}
+
+/// The row of a model that could not be looked at.
+fn not_verified(one: &Chosen, verdict: Found, reason: String, context: &Context) -> VerifiedModel {
+    let place = one.place();
+    let name = place.file_name().map(|name| name.to_string_lossy().into_owned());
+    let summary = one.row.as_ref().map(|row| &row.summary);
+    VerifiedModel {
+        model: match summary {
+            Some(summary) => summary.model.clone(),
+            None => name.unwrap_or_else(|| place.display().to_string()),
+        },
+        path: place.display().to_string(),
+        store: summary.map(|summary| summary.store.clone()),
+        key: summary.map(|summary| summary.key.clone()),
+        verification: Verification {
+            reason: Some(reason),
+            ..Verification::new(VerifiedLevel::Structure, verdict, context.now, String::new())
+        },
+    }
 }
 
 fn task<'a>(one: &Chosen, scan: &'a Scan, found: &'a FoundModel, context: &Context) -> Task<'a> {

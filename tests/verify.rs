@@ -438,6 +438,29 @@ fn a_directory_without_a_model_is_a_row() {
 }
 
 #[test]
+#[cfg(target_os = "linux")]
+fn a_directory_may_have_a_name_that_is_no_utf8() {
+    use std::os::unix::ffi::OsStrExt as _;
+    let bench = Bench::new(&["ok"]);
+    // Outside of all stores, and inside of one.
+    for root in [bench.lab.sandbox.work(), bench.folder.root().to_owned()] {
+        let dir = root.join(std::ffi::OsStr::from_bytes(b"odd-\xff"));
+        mlxman_testkit::write_files(&dir, &four_bit(3).files());
+        let args =
+            ["verify".as_ref(), "--json".as_ref(), "--timeout".as_ref(), "20".as_ref(), dir.as_os_str()];
+        let row = bench.lab.run(args).success().json()["results"][0].clone();
+        assert_eq!((&row["verdict"], &row["level"]), (&json!("pass"), &json!("generate")), "{row:#}");
+        assert_eq!(row["model"], "odd-\u{fffd}");
+        let asked = bench.requests().pop().expect("a request");
+        assert_eq!(asked["model"], json!(dir.as_os_str().as_bytes()));
+    }
+    // By its name alone, and where there is none.
+    let args = [std::ffi::OsStr::new("verify"), std::ffi::OsStr::from_bytes(b"odd-\xff")];
+    let _ = bench.lab.run(args).success();
+    let _ = bench.lab.run([args[0], std::ffi::OsStr::from_bytes(b"\xff")]).expect_code(2);
+}
+
+#[test]
 fn a_model_that_is_named_twice_is_verified_once() {
     let bench = Bench::new(&["a-ok", "b-ok"]);
     let snapshot = bench.lab.hub.repo("acme/far").snapshot(&four_bit(4).files()).with_ref("main");

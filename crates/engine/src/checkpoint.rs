@@ -1,6 +1,7 @@
 //! A model's files: its config, and its tensors by name, read by MLX when they are needed.
 
 use std::collections::{HashMap, HashSet};
+use std::os::fd::AsRawFd as _;
 use std::path::{Path, PathBuf};
 
 use mlx_rs::{Array, transforms};
@@ -152,12 +153,23 @@ impl Checkpoint {
 pub(crate) fn read_tensors(files: &[PathBuf]) -> Result<HashMap<String, Array>> {
     let mut tensors = HashMap::new();
     for file in files {
-        let read = Array::load_safetensors(file).map_err(|error| {
+        let (place, _held) = place_for_mlx(file)?;
+        let read = Array::load_safetensors(&place).map_err(|error| {
             EngineError::new(Kind::BadFile, format!("MLX cannot read {}: {}", file.display(), said(error)))
         })?;
         tensors.extend(read);
     }
     Ok(tensors)
+}
+
+/// A path of a file that MLX can take, which is UTF-8, and what has to be held for as long as it is used: Linux names
+/// open directories by their numbers. (Elsewhere all names are UTF-8.)
+fn place_for_mlx(file: &Path) -> Result<(PathBuf, Option<fs_err::File>)> {
+    let (None, Some(dir), Some(name)) = (file.to_str(), file.parent(), file.file_name()) else {
+        return Ok((file.to_owned(), None));
+    };
+    let dir = fs_err::File::open(dir)?;
+    Ok((Path::new("/proc/self/fd").join(dir.as_raw_fd().to_string()).join(name), Some(dir)))
 }
 
 /// The files that hold the weights: `model*.safetensors`, as mlx_lm looks for them, or any other safetensors file.

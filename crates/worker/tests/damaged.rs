@@ -156,6 +156,17 @@ fn a_file_that_is_cut_short_or_none() {
 }
 
 #[test]
+#[cfg(target_os = "linux")]
+fn a_directory_whose_name_is_no_utf8() {
+    use std::os::unix::ffi::OsStrExt as _;
+    let dir = tempfile::tempdir().expect("a directory");
+    let place = dir.path().join(std::ffi::OsStr::from_bytes(b"llama-\xff"));
+    model(&place, |_, _| {});
+    let report = Worker::start().ask(&place, DtypeChoice::Auto, None);
+    assert_eq!((report.failure, report.level), (None, Some(Level::Generate)));
+}
+
+#[test]
 fn what_is_no_language_model_is_read_tensor_by_tensor() {
     let dir = tempfile::tempdir().expect("a directory");
     let place = dir.path().join("pipeline");

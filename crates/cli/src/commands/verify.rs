@@ -1,6 +1,7 @@
 //! `mlxman verify`: does each model load and generate, and how fast.
 
 use std::collections::BTreeSet;
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -158,10 +159,14 @@ fn of_pass(results: &[VerifiedModel]) -> usize {
 /// The models that are meant, after a fast look that gives each a manifest to write into.
 fn choose(args: &Verify, context: &Context) -> Result<(Vec<Chosen>, Contents)> {
     let mut dirs: Vec<Option<PathBuf>> = Vec::new();
-    for asked in &args.model {
-        let is_path = ["/", "./", "../", "~"].iter().any(|start| asked.starts_with(start))
-            || matches!(asked.as_str(), "." | "..");
-        dirs.push(if is_path { Some(directory(asked, context)?) } else { None });
+    // What is no UTF-8 is no model's name; a directory may have such a one.
+    let asked: Vec<(&OsStr, Option<&str>)> =
+        args.model.iter().map(|asked| (asked.as_os_str(), asked.to_str())).collect();
+    for (path, name) in &asked {
+        let is_path = name.is_none_or(|name| {
+            ["/", "./", "../", "~"].iter().any(|start| name.starts_with(start)) || matches!(name, "." | "..")
+        });
+        dirs.push(if is_path { Some(directory(path, context)?) } else { None });
     }
     let all_are_paths = !dirs.is_empty() && dirs.iter().all(Option::is_some);
     let stores = match context.some_stores() {
@@ -170,9 +175,9 @@ fn choose(args: &Verify, context: &Context) -> Result<(Vec<Chosen>, Contents)> {
         Err(error) => return Err(error),
     };
     let mut only = Vec::new();
-    for (asked, dir) in args.model.iter().zip(&dirs) {
+    for ((_, name), dir) in asked.iter().zip(&dirs) {
         match dir {
-            None => only.push(asked.clone()),
+            None => only.extend(name.map(str::to_owned)),
             Some(dir) => only.extend(inside(dir, &stores).map(|(spec, key)| format!("{}:{key}", spec.id()))),
         }
     }
@@ -193,16 +198,19 @@ fn choose(args: &Verify, context: &Context) -> Result<(Vec<Chosen>, Contents)> {
         return Ok((here.filter_map(|row| of_row(row, named)).collect(), contents));
     }
     let mut chosen: Vec<Chosen> = Vec::new();
-    for (asked, dir) in args.model.iter().zip(dirs) {
-        let dir = match (dir, one(context, &contents, asked)) {
+    for ((path, name), dir) in asked.into_iter().zip(dirs) {
+        let dir = match (dir, name) {
             (Some(dir), _) => dir,
-            (None, Ok(row)) => {
-                chosen.extend(of_row(row, true));
-                continue;
-            }
-            // A name of a model comes first; a directory of that name is as good where there is none.
-            (None, Err(_)) if Path::new(asked).is_dir() => directory(asked, context)?,
-            (None, Err(error)) => return Err(error),
+            (None, None) => directory(path, context)?,
+            (None, Some(name)) => match one(context, &contents, name) {
+                Ok(row) => {
+                    chosen.extend(of_row(row, true));
+                    continue;
+                }
+                // A name of a model comes first; a directory of that name is as good where there is none.
+                Err(_) if Path::new(path).is_dir() => directory(path, context)?,
+                Err(error) => return Err(error),
+            },
         };
         let known = inside(&dir, &stores).and_then(|(spec, key)| {
             contents.rows.iter().find(|row| row.summary.store == spec.id() && row.summary.key == key)
@@ -221,7 +229,7 @@ fn choose(args: &Verify, context: &Context) -> Result<(Vec<Chosen>, Contents)> {
     Ok((chosen, contents))
 }
 
-fn directory(asked: &str, context: &Context) -> Result<PathBuf> {
+fn directory(asked: &OsStr, context: &Context) -> Result<PathBuf> {
     let path = context.places.expand(Path::new(asked));
     let dir = fs_err::canonicalize(&path).map_err(|error| wrong(error.to_string()))?;
     if !dir.is_dir() {

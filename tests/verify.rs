@@ -661,6 +661,40 @@ fn an_adapter_is_loaded_over_its_base() {
 }
 
 #[test]
+fn an_adapter_may_name_its_base_by_a_path() {
+    let bench = Bench::new(&["known", "broken"]);
+    cut(&bench.folder.path("broken").join("model.safetensors"), 1000);
+    let other = FolderStore::create(bench.lab.sandbox.work());
+    let far = other.model("far", &four_bit(3).files()).canonicalize().expect("a path");
+    std::os::unix::fs::symlink(&far, bench.folder.path("link")).expect("a link");
+    fs_err::create_dir(other.path("empty")).expect("a directory");
+    let (known, far) = (bench.folder.path("known"), far.to_str().expect("UTF-8"));
+    let known = known.to_str().expect("UTF-8");
+    let _ = bench.lab.run(["sync", "--fast"]).expect_code(1);
+    let text = |path: PathBuf| path.to_str().expect("UTF-8").to_owned();
+    let (broken, empty) = (text(bench.folder.path("broken")), text(other.path("empty")));
+    let base = |named: &str| {
+        let _ = bench.folder.model("tuned", &mlxman_testkit::mlx_adapter(&four_bit(5), named));
+        let row = bench.one(&["tuned"], 0);
+        let request = bench.requests().pop().expect("a request");
+        match row["level"] == "generate" {
+            true => request["model"].clone(),
+            false => {
+                assert!(row["instead"].as_str().is_some_and(|text| text.contains(named)), "{row:#}");
+                assert!(request["adapter"].is_null(), "{request:#}");
+                Value::Null
+            }
+        }
+    };
+    for (named, found) in [(far, far), (known, known), ("../known", known), ("./../link", far)] {
+        assert_eq!(base(named), found, "{named}");
+    }
+    for named in [&broken, &empty, "/nowhere/at/all", "../nothing", "nothing"] {
+        assert_eq!(base(named), Value::Null, "{named}");
+    }
+}
+
+#[test]
 #[cfg(target_os = "linux")]
 fn the_worker_gets_the_blas_that_is_named() {
     let mut bench = Bench::new(&["ok"]);

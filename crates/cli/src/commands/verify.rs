@@ -90,7 +90,8 @@ pub(super) fn run(args: &Verify, context: &Context) -> Result<Verdict> {
     if order.is_empty() && !context.printer.json {
         context.printer.status("there is no model to verify");
     }
-    let base = |id: &str| base(&contents, id);
+    let limit = context.store_limit;
+    let base = |named: &str, adapter: &Path| base(&contents, named, adapter, limit);
     let plan = Plan {
         level: args.level.map(level),
         strict: args.strict,
@@ -357,18 +358,56 @@ fn task<'a>(one: &Chosen, scan: &'a Scan, found: &'a FoundModel, context: &Conte
     }
 }
 
-/// The model that an adapter is made for, where it is here and whole.
-fn base(contents: &Contents, id: &str) -> Option<Base> {
+/// The model that an adapter is made for, where it is here and whole: by its name, or by its directory's path, absolute or
+/// from the adapter's own directory.
+fn base(contents: &Contents, named: &str, adapter: &Path, limit: Duration) -> Option<Base> {
+    let is_path = ["/", "./", "../"].iter().any(|start| named.starts_with(start));
+    if !is_path && let Some(base) = base_of(contents, |row| row.summary.answers_to(named)) {
+        return Some(base);
+    }
+    let (dir, bytes) = base_in(adapter.join(named), limit)?;
+    let known = |row: &Row| {
+        let spec = row.summary.store.parse::<StoreSpec>();
+        spec.is_ok_and(|spec| spec.root().join(&row.summary.key) == dir)
+    };
+    // What the registry knows of it counts for more than that there is something.
+    match contents.rows.iter().any(|row| row.away.is_none() && known(row)) {
+        true => base_of(contents, known),
+        false => Some(Base { path: dir, bytes }),
+    }
+}
+
+/// Of the models that are meant, those that are here and whole: the one that a loader gets.
+fn base_of(contents: &Contents, is_meant: impl Fn(&Row) -> bool) -> Option<Base> {
     let mut rows: Vec<&Row> = contents
         .rows
         .iter()
-        .filter(|row| row.summary.present && row.away.is_none() && row.summary.answers_to(id))
+        .filter(|row| row.summary.present && row.away.is_none() && is_meant(row))
         .filter(|row| row.summary.health == HealthStatus::Complete)
         .collect();
     rows.sort_by_key(|row| row.summary.current == Some(false));
     let summary = &rows.first()?.summary;
     let spec = summary.store.parse::<StoreSpec>().ok()?;
     Some(Base { path: spec.root().join(&summary.key), bytes: summary.size_bytes })
+}
+
+/// The model's directory at a path that a file names, under its one name, and the bytes of its files. It is read and
+/// nothing else; a volume that does not answer is given up.
+fn base_in(path: PathBuf, limit: Duration) -> Option<(PathBuf, u64)> {
+    let (sender, found) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        let look = || {
+            let dir = fs_err::canonicalize(&path).ok()?;
+            let is_model = fs_err::metadata(dir.join("config.json")).ok()?.is_file();
+            let files = fs_err::read_dir(&dir).ok()?.flatten();
+            // Through links, for a snapshot has nothing else.
+            let sizes = files.filter_map(|file| fs_err::metadata(file.path()).ok());
+            let bytes = sizes.filter(|meta| meta.is_file()).map(|meta| meta.len()).sum();
+            is_model.then_some((dir, bytes))
+        };
+        let _ = sender.send(look());
+    });
+    found.recv_timeout(limit).ok()?
 }
 
 /// Writes what was found into the history and the manifest, and the answers that were recorded.

@@ -358,6 +358,30 @@ fn broken_structure_is_not_loaded() {
 }
 
 #[test]
+fn a_number_that_is_none_fails_where_the_family_needs_it() {
+    let bench = Bench::new(&["a-ok", "b-ok", "c-ok"]);
+    for (name, key) in [("a-ok", "\"initializer_range\": [0.0, Infinity]"), ("b-ok", "\"rms_norm_eps\": NaN")]
+    {
+        let path = bench.folder.path(name).join("config.json");
+        let mut config: Value =
+            serde_json::from_slice(&fs_err::read(&path).expect("a config")).expect("JSON");
+        let _ = config.as_object_mut().expect("an object").remove("rms_norm_eps");
+        let text = config.to_string().replacen('{', &format!("{{{key}, "), 1);
+        fs_err::write(&path, text).expect("written");
+    }
+    let path = bench.folder.path("c-ok").join("config.json");
+    let text = fs_err::read_to_string(&path).expect("a config");
+    fs_err::write(&path, format!("{text} Infinity")).expect("written");
+    let json = bench.json(&[], 1);
+    assert_eq!(result(&json, "a-ok")["verdict"], "pass", "{json:#}");
+    for (name, words) in [("b-ok", ["rms_norm_eps", "NaN"]), ("c-ok", ["config.json", "JSON"])] {
+        let row = result(&json, name);
+        assert_eq!((&row["verdict"], &row["level"]), (&json!("fail"), &json!("structure")), "{row:#}");
+        assert!(words.iter().all(|word| reason(row).contains(word)), "{row:#}");
+    }
+}
+
+#[test]
 fn what_is_no_language_model_is_loaded_and_says_so() {
     let bench = Bench::new(&["image", "unknown"]);
     let _ = bench.folder.model("pickle", &pytorch(1));

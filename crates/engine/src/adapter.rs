@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::path::Path;
 
 use mlx_rs::{Array, ops};
+use mlxman_lm::files::parse_json;
 use serde_json::Value;
 
 use crate::checkpoint::{Checkpoint, read_tensors};
@@ -49,8 +50,7 @@ impl Checkpoint {
             |path: &Path, why: String| EngineError::new(Kind::BadFile, format!("{}: {why}", path.display()));
         let config_path = dir.join("adapter_config.json");
         let text = fs_err::read(&config_path)?;
-        let config: Value =
-            serde_json::from_slice(&text).map_err(|error| bad(&config_path, error.to_string()))?;
+        let config: Value = parse_json(&text).map_err(|error| bad(&config_path, error.to_string()))?;
         let weights = ["adapters.safetensors", "adapter_model.safetensors"].map(|name| dir.join(name));
         let file = weights.iter().find(|path| path.exists()).ok_or_else(|| {
             bad(dir, "there is neither adapters.safetensors nor adapter_model.safetensors".to_owned())

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use mlx_rs::{Array, transforms};
 use mlxman_lm::decoder::Decoder;
 use mlxman_lm::families;
+use mlxman_lm::files::parse_json;
 use serde_json::Value;
 
 use crate::adapter::Lora;
@@ -69,7 +70,7 @@ impl Checkpoint {
             return Err(bad(&config, "it is no file".to_owned()));
         }
         let text = fs_err::read(&config)?;
-        let document = serde_json::from_slice(&text).map_err(|error| bad(&config, error.to_string()))?;
+        let document = parse_json(&text).map_err(|error| bad(&config, error.to_string()))?;
         let tensors = read_tensors(&weight_files(dir)?)?;
         Ok(Checkpoint {
             config: document,

@@ -1,17 +1,17 @@
 //! The level `structure`: what can be told without reading a weight beyond its header.
 
 use std::collections::HashMap;
+use std::io::Read as _;
 
 use mlxman_lm::config::ConfigError;
 use mlxman_lm::decoder::Decoder;
 use mlxman_lm::families;
+use mlxman_lm::files::parse_json;
 use mlxman_lm::tensors::compare;
-use mlxman_manifest::formats::json::read_json;
 use mlxman_manifest::formats::safetensors::SafetensorsHeader;
 use mlxman_manifest::registry::files_stamp;
 use mlxman_manifest::{Format, HealthStatus, Observation, inspect};
 use mlxman_store::{FileEntry, FoundModel, Progress, Scan, Severity};
-use serde_json::Value;
 
 /// What a look at a model's files gave.
 #[derive(Debug)]
@@ -74,11 +74,20 @@ fn family_expects(scan: &Scan, model: &FoundModel, observation: &Observation) ->
     if !matches!(observation.format, Format::Mlx | Format::Transformers) {
         return None;
     }
-    let config: Value = read_json(scan.open(model.file("config.json")?).ok()?, CONFIG_LIMIT).ok()?;
-    let decoder = match families::describe(&config) {
-        Ok(decoder) => decoder,
-        Err(ConfigError::UnknownFamily(_)) => return None,
-        Err(error) => return Some(format!("config.json: {error}; download the file again, or mend it")),
+    let mut text = Vec::new();
+    let file = scan.open(model.file("config.json")?).ok()?;
+    file.take(CONFIG_LIMIT).read_to_end(&mut text).ok()?;
+    // As it is read when the model is loaded: what the family needs has to be a number there, not Python's `Infinity`.
+    let described = parse_json(&text).map_err(|error| error.to_string()).and_then(|config| {
+        match families::describe(&config) {
+            Ok(decoder) => Ok(Some(decoder)),
+            Err(ConfigError::UnknownFamily(_)) => Ok(None),
+            Err(error) => Err(error.to_string()),
+        }
+    });
+    let decoder = match described {
+        Ok(decoder) => decoder?,
+        Err(why) => return Some(format!("config.json: {why}; download the file again, or mend it")),
     };
     let shapes = shapes(scan, model, &decoder)?;
     let foreign = [".qweight", ".weight_packed", "_blocks", ".weight_scale_inv", ".absmax"];

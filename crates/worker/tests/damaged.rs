@@ -108,6 +108,24 @@ fn a_tensor_that_is_not_there() {
 }
 
 #[test]
+fn an_infinite_number_that_nobody_needs() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let mut worker = Worker::start();
+    let mut ask = |key: &str| {
+        model(dir.path(), |config, _| config[key] = json!("HERE"));
+        let path = dir.path().join("config.json");
+        let text = fs_err::read_to_string(&path).expect("a config");
+        fs_err::write(&path, text.replace("\"HERE\"", "Infinity")).expect("written");
+        worker.ask(dir.path(), DtypeChoice::Auto, None)
+    };
+    let report = ask("initializer_range");
+    assert_eq!((report.failure, report.level), (None, Some(Level::Generate)));
+    let failure = ask("rope_theta").failure.expect("a failure");
+    assert_eq!(failure.kind, FailureKind::BadConfig);
+    assert!(failure.message.contains("rope_theta") && failure.message.contains("Infinity"), "{failure:?}");
+}
+
+#[test]
 fn a_billion_layers() {
     let (kind, _, message) = failure(|config, _| config["num_hidden_layers"] = json!(1_000_000_000));
     assert_eq!(kind, FailureKind::BadConfig);

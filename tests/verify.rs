@@ -358,6 +358,47 @@ fn broken_structure_is_not_loaded() {
 }
 
 #[test]
+fn what_has_a_files_name_and_is_none_fails() {
+    let pipe = |path: &Path| {
+        rustix::fs::mkfifoat(rustix::fs::CWD, path, 0o644.into()).expect("a pipe");
+    };
+    let socket = |path: &Path| drop(std::os::unix::net::UnixListener::bind(path).expect("a socket"));
+    let dir = |path: &Path| fs_err::create_dir(path).expect("a directory");
+    let other = |path: &Path| pipe(&path.with_file_name("control"));
+    type Put<'a> = &'a dyn Fn(&Path);
+    let cases: [(&str, &str, Put<'_>, &str); 8] = [
+        ("a", "config.json", &pipe, "a pipe"),
+        ("b", "config.json", &socket, "a socket"),
+        ("c", "config.json", &dir, "a directory"),
+        ("d", "model.safetensors", &pipe, "a pipe"),
+        ("e", "model.safetensors", &dir, "a directory"),
+        ("f", "model-more.safetensors", &pipe, "a pipe"),
+        ("g", "tokenizer.json", &pipe, "a pipe"),
+        // A server's own is no part of the model.
+        ("h", "more.txt", &other, ""),
+    ];
+    let bench = Bench::new(&cases.map(|(name, ..)| name));
+    for (name, file, put, _) in cases {
+        let path = bench.folder.path(name).join(file);
+        let _ = fs_err::remove_file(&path);
+        put(&path);
+    }
+    let json = bench.json(&["--timeout", "20"], 1);
+    let folder = bench.folder.root().to_owned();
+    for (name, file, _, what) in cases {
+        let alone = bench.one(&[folder.join(name).to_str().expect("UTF-8")], i32::from(!what.is_empty()));
+        for row in [result(&json, name), &alone] {
+            if what.is_empty() {
+                assert_eq!((&row["verdict"], &row["level"]), (&json!("pass"), &json!("generate")), "{row:#}");
+                continue;
+            }
+            assert_eq!((&row["verdict"], &row["level"]), (&json!("fail"), &json!("structure")), "{row:#}");
+            assert!(reason(row).contains(file) && reason(row).contains(what), "{row:#}");
+        }
+    }
+}
+
+#[test]
 fn a_number_that_is_none_fails_where_the_family_needs_it() {
     let bench = Bench::new(&["a-ok", "b-ok", "c-ok"]);
     for (name, key) in [("a-ok", "\"initializer_range\": [0.0, Infinity]"), ("b-ok", "\"rms_norm_eps\": NaN")]

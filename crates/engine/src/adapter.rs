@@ -7,7 +7,7 @@ use mlx_rs::{Array, ops};
 use mlxman_lm::files::parse_json;
 use serde_json::Value;
 
-use crate::checkpoint::{Checkpoint, read_tensors};
+use crate::checkpoint::{Checkpoint, read_file, read_tensors};
 use crate::error::{EngineError, Kind, Result};
 use crate::ops::scalar;
 
@@ -49,7 +49,7 @@ impl Checkpoint {
         let bad =
             |path: &Path, why: String| EngineError::new(Kind::BadFile, format!("{}: {why}", path.display()));
         let config_path = dir.join("adapter_config.json");
-        let text = fs_err::read(&config_path)?;
+        let text = read_file(&config_path)?;
         let config: Value = parse_json(&text).map_err(|error| bad(&config_path, error.to_string()))?;
         let weights = ["adapters.safetensors", "adapter_model.safetensors"].map(|name| dir.join(name));
         let file = weights.iter().find(|path| path.exists()).ok_or_else(|| {

@@ -66,10 +66,7 @@ impl Checkpoint {
         let config = dir.join("config.json");
         let bad =
             |path: &Path, why: String| EngineError::new(Kind::BadFile, format!("{}: {why}", path.display()));
-        if !fs_err::metadata(&config)?.is_file() {
-            return Err(bad(&config, "it is no file".to_owned()));
-        }
-        let text = fs_err::read(&config)?;
+        let text = read_file(&config)?;
         let document = parse_json(&text).map_err(|error| bad(&config, error.to_string()))?;
         let tensors = read_tensors(&weight_files(dir)?)?;
         Ok(Checkpoint {
@@ -154,6 +151,7 @@ impl Checkpoint {
 pub(crate) fn read_tensors(files: &[PathBuf]) -> Result<HashMap<String, Array>> {
     let mut tensors = HashMap::new();
     for file in files {
+        expect_file(file)?;
         let (place, _held) = place_for_mlx(file)?;
         let read = Array::load_safetensors(&place).map_err(|error| {
             EngineError::new(Kind::BadFile, format!("MLX cannot read {}: {}", file.display(), said(error)))
@@ -161,6 +159,21 @@ pub(crate) fn read_tensors(files: &[PathBuf]) -> Result<HashMap<String, Array>> 
         tensors.extend(read);
     }
     Ok(tensors)
+}
+
+/// The bytes of a file.
+pub(crate) fn read_file(path: &Path) -> Result<Vec<u8>> {
+    expect_file(path)?;
+    Ok(fs_err::read(path)?)
+}
+
+/// Whether a path is a file's, or that of a link to one: whoever opens a pipe waits for ever.
+fn expect_file(path: &Path) -> Result<()> {
+    if fs_err::metadata(path)?.is_file() {
+        return Ok(());
+    }
+    let message = format!("{}: it is no file; remove it, and download the model again", path.display());
+    Err(EngineError::new(Kind::BadFile, message))
 }
 
 /// A path of a file that MLX can take, which is UTF-8, and what has to be held for as long as it is used: Linux names

@@ -174,6 +174,22 @@ fn a_file_that_is_cut_short_or_none() {
 }
 
 #[test]
+fn a_pipe_is_not_waited_for() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let mut worker = Worker::start();
+    for name in ["config.json", "model.safetensors"] {
+        let place = dir.path().join(name);
+        model(&place, |_, _| {});
+        fs_err::remove_file(place.join(name)).expect("it goes");
+        let made = std::process::Command::new("mkfifo").arg(place.join(name)).status();
+        assert!(made.is_ok_and(|status| status.success()));
+        let failure = worker.ask(&place, DtypeChoice::Auto, None).failure.expect("a failure");
+        assert_eq!(failure.kind, FailureKind::BadFile);
+        assert!(failure.message.contains(name) && failure.message.contains("no file"), "{failure:?}");
+    }
+}
+
+#[test]
 #[cfg(target_os = "linux")]
 fn a_directory_whose_name_is_no_utf8() {
     use std::os::unix::ffi::OsStrExt as _;

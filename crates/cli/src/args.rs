@@ -206,7 +206,7 @@ pub(crate) struct Verify {
     /// How far to go; as far as the model and the machine allow by default
     #[arg(long, value_enum)]
     pub(crate) level: Option<Level>,
-    /// Take a model whose architecture no decoder is known for as failed
+    /// Take a model whose architecture no decoder is known for, or an adapter of an unknown kind, as failed
     #[arg(long)]
     pub(crate) strict: bool,
     /// Print the architectures that a decoder is known for, by their `model_type`, and do nothing else

@@ -20,6 +20,8 @@ pub enum Kind {
     BadConfig,
     /// No decoder is known for the architecture.
     UnknownFamily,
+    /// An adapter of a kind that is not known.
+    UnknownAdapter,
     /// A tensor is not there.
     MissingTensor,
     /// A tensor has a shape or a type that does not fit.

@@ -168,7 +168,8 @@ pub struct Report {
     /// The family whose decoder ran it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub family: Option<String>,
-    /// What was done instead, where it is no language model or its architecture is not known.
+    /// What was done instead, where it is no language model, its architecture is not known, or it is an adapter of a kind
+    /// that is not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub instead: Option<String>,
     /// The architecture, where it is one that no decoder is known for: `instead` then says what was done.

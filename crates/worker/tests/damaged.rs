@@ -260,6 +260,69 @@ fn an_adapter_is_laid_over_its_base() {
     assert_eq!(wrong.failure.map(|failure| failure.kind), Some(FailureKind::WrongShape));
 }
 
+#[test]
+fn an_adapter_of_another_kind_is_read_and_no_failure() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let base = dir.path().join("base");
+    model(&base, |_, _| {});
+    let q = "model.layers.0.self_attn.q_proj";
+    let one = |name: &str, shape: &[usize]| Tensor::new(name, Dtype::F32, shape).random(7, -1.0, 1.0);
+    let lora = json!({"fine_tune_type": "lora", "lora_parameters": {"rank": 4, "scale": 2.0}});
+    let ia3 = json!({"peft_type": "IA3"});
+    let mut worker = Worker::start();
+    let mut ask = |name: &str, config: &Value, tensors: &[Tensor]| {
+        let adapter = dir.path().join(name);
+        let files = vec![
+            ("adapter_config.json".to_owned(), config.to_string().into_bytes()),
+            ("adapters.safetensors".to_owned(), encode(tensors, &[])),
+        ];
+        write_files(&adapter, &files);
+        worker.ask_over(&base, Some(&adapter), DtypeChoice::Auto, None)
+    };
+    let norm = "model.layers.0.input_layernorm";
+    for (name, config, tensors, word) in [
+        ("ia3", &ia3, vec![one(&format!("base_model.model.{q}.ia3_l"), &[64, 1])], "ia3_l"),
+        ("stack", &lora, vec![one(&format!("{q}.lora_a"), &[4, 4, 64])], "one for each expert"),
+        (
+            "norm",
+            &lora,
+            vec![one(&format!("{norm}.lora_a"), &[64, 4]), one(&format!("{norm}.lora_b"), &[4, 64])],
+            norm,
+        ),
+    ] {
+        let report = ask(name, config, &tensors);
+        assert_eq!((&report.failure, report.level), (&None, Some(Level::Load)), "{name}");
+        assert_eq!(report.tensors, tensors.len() as u64);
+        let instead = report.instead.expect("`instead`");
+        assert!(instead.contains(word) && instead.contains("tensors were read"), "{instead}");
+    }
+    // What is wrong with one is a failure all the same.
+    let mut bad = one(&format!("base_model.model.{q}.ia3_l"), &[64, 1]);
+    fill(&mut bad, f32::NAN);
+    assert_eq!(ask("nan", &ia3, &[bad]).failure.map(|it| it.kind), Some(FailureKind::NotFiniteWeights));
+    let dora = json!({"fine_tune_type": "dora", "lora_parameters": {"rank": 4, "scale": 2.0}});
+    let pair = |end: &str, shape: &[usize]| {
+        let low = one(&format!("{q}.lora_a"), &[64, 4]);
+        vec![low, one(&format!("{q}.lora_b"), &[4, 64]), one(&format!("{q}.{end}"), shape)]
+    };
+    let failure = ask("long", &dora, &pair("m", &[65])).failure.expect("a failure");
+    assert_eq!(failure.kind, FailureKind::WrongShape);
+    assert!(failure.message.contains("magnitudes [65]"), "{}", failure.message);
+    assert_eq!(ask("lora", &lora, &pair("m", &[64])).failure.map(|it| it.kind), Some(FailureKind::BadFile));
+    // peft's names for the same.
+    let peft = json!({"peft_type": "LORA", "use_dora": true, "r": 4, "lora_alpha": 8});
+    let (name, ours) = (format!("base_model.model.{q}"), pair("m", &[64]));
+    let theirs = [
+        one(&format!("{name}.lora_A.weight"), &[4, 64]),
+        one(&format!("{name}.lora_B.weight"), &[64, 4]),
+        one(&format!("{name}.lora_magnitude_vector"), &[64]),
+    ];
+    for (place, config, tensors) in [("ours", &dora, &ours[..]), ("theirs", &peft, &theirs)] {
+        let report = ask(place, config, tensors);
+        assert_eq!((report.failure, report.level), (None, Some(Level::Generate)), "{place}");
+    }
+}
+
 /// Matrices as AutoAWQ packs them, and the same as MLX does: the numbers, the scales and the zeros are equal.
 fn packed_both_ways(name: &str, output: usize, input: usize, group: usize) -> (Vec<Tensor>, Vec<Tensor>) {
     let number = |row: usize, column: usize| ((row * 7 + column * 13 + name.len()) % 16) as u32;

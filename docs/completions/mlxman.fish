@@ -116,7 +116,7 @@ complete -c mlxman -n "__fish_mlxman_using_subcommand verify" -l store-timeout -
 complete -c mlxman -n "__fish_mlxman_using_subcommand verify" -l config -d 'Read this configuration instead of $XDG_CONFIG_HOME/mlxman/config.toml' -r -F
 complete -c mlxman -n "__fish_mlxman_using_subcommand verify" -l fused-only -d 'Only models with an adapter fused in'
 complete -c mlxman -n "__fish_mlxman_using_subcommand verify" -l missing-only -d 'Only models whose files are gone'
-complete -c mlxman -n "__fish_mlxman_using_subcommand verify" -l strict -d 'Take a model whose architecture no decoder is known for as failed'
+complete -c mlxman -n "__fish_mlxman_using_subcommand verify" -l strict -d 'Take a model whose architecture no decoder is known for, or an adapter of an unknown kind, as failed'
 complete -c mlxman -n "__fish_mlxman_using_subcommand verify" -l list-families -d 'Print the architectures that a decoder is known for, by their `model_type`, and do nothing else'
 complete -c mlxman -n "__fish_mlxman_using_subcommand verify" -l quick -d 'Measure in a few seconds a model (this is the default)'
 complete -c mlxman -n "__fish_mlxman_using_subcommand verify" -l bench -d 'Measure as mlx_lm.benchmark does: 512 prompt tokens, 128 generated ones, 5 trials'

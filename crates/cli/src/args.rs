@@ -1,5 +1,6 @@
 //! What can be typed. Types alone: what they mean is decided in `commands`.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::{ArgAction, Parser, Subcommand};
@@ -205,13 +206,13 @@ pub(crate) enum Dtype {
 pub(crate) struct Verify {
     /// Models: names, repo ids, NAME@REVISION, directories; all by default
     #[arg(value_name = "MODEL")]
-    pub(crate) model: Vec<String>,
+    pub(crate) model: Vec<OsString>,
     #[command(flatten)]
     pub(crate) filters: Filters,
     /// How far to go; as far as the model and the machine allow by default
     #[arg(long, value_enum)]
     pub(crate) level: Option<Level>,
-    /// Take a model whose architecture no decoder is known for as failed
+    /// Take a model whose architecture no decoder is known for, or an adapter of an unknown kind, as failed
     #[arg(long)]
     pub(crate) strict: bool,
     /// Print the architectures that a decoder is known for, by their `model_type`, and do nothing else

@@ -162,7 +162,7 @@ impl Observer for Live<'_> {
 }
 
 /// What came of a model, in a line.
-fn line_of(result: &VerifiedModel) -> String {
+pub(crate) fn line_of(result: &VerifiedModel) -> String {
     let VerifiedModel { model, verification, .. } = result;
     let mut parts = vec![verification.level.word().to_owned()];
     if let Some(tps) = verification.generation_tps {

@@ -4,7 +4,7 @@ use mlx_rs::{Array, Dtype};
 use serde_json::Value;
 
 use crate::checkpoint::Checkpoint;
-use crate::error::{EngineError, Kind, Result};
+use crate::error::{EngineError, Kind, Result, said};
 
 /// Numbers in a word.
 const PACK: usize = 8;
@@ -99,8 +99,8 @@ fn ones(scales: &Array) -> Result<Array> {
 
 /// The numbers of a packed matrix, a row of words after the other.
 fn unpacked(packed: &Array) -> Result<Vec<u32>> {
-    let words: Vec<i32> = packed
-        .to_vec_cast()
-        .map_err(|error| EngineError::new(Kind::Engine, format!("MLX gave no packed matrix: {error}")))?;
+    let words: Vec<i32> = packed.to_vec_cast().map_err(|error| {
+        EngineError::new(Kind::Engine, format!("MLX gave no packed matrix: {}", said(error)))
+    })?;
     Ok(words.into_iter().flat_map(|word| ORDER.map(|at| (word as u32 >> (4 * at)) & 15)).collect())
 }

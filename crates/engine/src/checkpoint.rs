@@ -1,15 +1,17 @@
 //! A model's files: its config, and its tensors by name, read by MLX when they are needed.
 
 use std::collections::{HashMap, HashSet};
+use std::os::fd::AsRawFd as _;
 use std::path::{Path, PathBuf};
 
 use mlx_rs::{Array, transforms};
 use mlxman_lm::decoder::Decoder;
 use mlxman_lm::families;
+use mlxman_lm::files::parse_json;
 use serde_json::Value;
 
 use crate::adapter::Lora;
-use crate::error::{EngineError, Kind, Result};
+use crate::error::{EngineError, Kind, Result, said};
 use crate::ops::is_float;
 
 /// The type of activations, and of everything in a checkpoint that is no packed integer.
@@ -64,11 +66,8 @@ impl Checkpoint {
         let config = dir.join("config.json");
         let bad =
             |path: &Path, why: String| EngineError::new(Kind::BadFile, format!("{}: {why}", path.display()));
-        if !fs_err::metadata(&config)?.is_file() {
-            return Err(bad(&config, "it is no file".to_owned()));
-        }
-        let text = fs_err::read(&config)?;
-        let document = serde_json::from_slice(&text).map_err(|error| bad(&config, error.to_string()))?;
+        let text = read_file(&config)?;
+        let document = parse_json(&text).map_err(|error| bad(&config, error.to_string()))?;
         let tensors = read_tensors(&weight_files(dir)?)?;
         Ok(Checkpoint {
             config: document,
@@ -152,12 +151,39 @@ impl Checkpoint {
 pub(crate) fn read_tensors(files: &[PathBuf]) -> Result<HashMap<String, Array>> {
     let mut tensors = HashMap::new();
     for file in files {
-        let read = Array::load_safetensors(file).map_err(|error| {
-            EngineError::new(Kind::BadFile, format!("MLX cannot read {}: {error}", file.display()))
+        expect_file(file)?;
+        let (place, _held) = place_for_mlx(file)?;
+        let read = Array::load_safetensors(&place).map_err(|error| {
+            EngineError::new(Kind::BadFile, format!("MLX cannot read {}: {}", file.display(), said(error)))
         })?;
         tensors.extend(read);
     }
     Ok(tensors)
+}
+
+/// The bytes of a file.
+pub(crate) fn read_file(path: &Path) -> Result<Vec<u8>> {
+    expect_file(path)?;
+    Ok(fs_err::read(path)?)
+}
+
+/// Whether a path is a file's, or that of a link to one: whoever opens a pipe waits for ever.
+fn expect_file(path: &Path) -> Result<()> {
+    if fs_err::metadata(path)?.is_file() {
+        return Ok(());
+    }
+    let message = format!("{}: it is no file; remove it, and download the model again", path.display());
+    Err(EngineError::new(Kind::BadFile, message))
+}
+
+/// A path of a file that MLX can take, which is UTF-8, and what has to be held for as long as it is used: Linux names
+/// open directories by their numbers. (Elsewhere all names are UTF-8.)
+fn place_for_mlx(file: &Path) -> Result<(PathBuf, Option<fs_err::File>)> {
+    let (None, Some(dir), Some(name)) = (file.to_str(), file.parent(), file.file_name()) else {
+        return Ok((file.to_owned(), None));
+    };
+    let dir = fs_err::File::open(dir)?;
+    Ok((Path::new("/proc/self/fd").join(dir.as_raw_fd().to_string()).join(name), Some(dir)))
 }
 
 /// The files that hold the weights: `model*.safetensors`, as mlx_lm looks for them, or any other safetensors file.

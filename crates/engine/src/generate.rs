@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use mlx_rs::{Array, Dtype, ops, transforms};
 
-use crate::error::{EngineError, Kind, Result};
+use crate::error::{EngineError, Kind, Result, said};
 use crate::model::{Model, State};
 
 /// A prompt is read so many tokens at once.
@@ -161,16 +161,15 @@ fn greatest(logits: &Array) -> Result<Array> {
 fn token_of(array: &Array) -> Result<u32> {
     array
         .try_item_cast::<u32>()
-        .map_err(|error| EngineError::new(Kind::Engine, format!("MLX gave no token: {error}")))
+        .map_err(|error| EngineError::new(Kind::Engine, format!("MLX gave no token: {}", said(error))))
 }
 
 /// Logits as numbers, which have to be finite.
 fn numbers(logits: &Array) -> Result<Vec<f32>> {
-    let numbers: Vec<f32> = logits
-        .as_dtype(Dtype::Float32)?
-        .flatten(None, None)?
-        .to_vec_exact()
-        .map_err(|error| EngineError::new(Kind::Engine, format!("MLX gave no logits: {error}")))?;
+    let numbers: Vec<f32> =
+        logits.as_dtype(Dtype::Float32)?.flatten(None, None)?.to_vec_exact().map_err(|error| {
+            EngineError::new(Kind::Engine, format!("MLX gave no logits: {}", said(error)))
+        })?;
     let odd = numbers.iter().filter(|logit| !logit.is_finite()).count();
     if odd > 0 {
         let message = format!("{odd} of {} logits are NaN or Inf", numbers.len());

@@ -80,6 +80,15 @@ impl Matrix {
         }
     }
 
+    /// Its numbers, `[…, out, in]`.
+    fn unpacked(&self) -> Result<Array> {
+        match self {
+            Matrix::Plain(transposed) => Ok(transposed.swap_axes(-1, -2)?),
+            Matrix::Packed(packed) => packed.unpacked(dtype_of(packed)),
+            Matrix::PlainParts(_) | Matrix::PackedParts(_) => Err(never_cut()),
+        }
+    }
+
     /// For each index, `x @ self[index].T`.
     pub(crate) fn gathered(&self, x: &Array, indices: &Array, sorted: bool) -> Result<Array> {
         match self {
@@ -116,14 +125,17 @@ impl Linear {
     pub(crate) fn take(from: &mut Checkpoint, described: &Described) -> Result<Linear> {
         let name = described.name.clone();
         let (lead, input) = ([described.output], described.input);
-        let matrix = if described.transposed && from.renamed.contains(&format!("{name}.weight")) {
+        let is_transposed = described.transposed && from.renamed.contains(&format!("{name}.weight"));
+        let matrix = if is_transposed {
             let weight = from.take(&format!("{name}.weight"), &[input, described.output])?;
             Matrix::Plain(weight)
         } else {
-            Matrix::take(from, &name, &lead, input)?.cut(described.output, input)?
+            Matrix::take(from, &name, &lead, input)?
         };
-        let bias = described.bias.then(|| from.take(&format!("{name}.bias"), &lead)).transpose()?;
         let lora = from.take_lora(&name, input, described.output)?;
+        let lora = lora.map(|lora| lora.over(|| matrix.unpacked(), false)).transpose()?;
+        let matrix = if is_transposed { matrix } else { matrix.cut(described.output, input)? };
+        let bias = described.bias.then(|| from.take(&format!("{name}.bias"), &lead)).transpose()?;
         Ok(Linear { name, matrix, bias, lora })
     }
 
@@ -140,14 +152,19 @@ impl Linear {
     }
 
     pub(crate) fn forward(&self, x: &Array) -> Result<Array> {
-        let out = match (&self.matrix, &self.bias) {
-            (Matrix::Plain(transposed), Some(bias)) => ops::addmm(bias, x, transposed, 1.0, 1.0)?,
-            (matrix, None) => matrix.product(x)?,
-            (matrix, Some(bias)) => matrix.product(x)?.add(bias)?,
-        };
-        match &self.lora {
-            Some(lora) => Ok(out.add(lora.addition(x)?)?),
-            None => Ok(out),
+        match (&self.matrix, &self.bias, &self.lora) {
+            (Matrix::Plain(transposed), Some(bias), None) => Ok(ops::addmm(bias, x, transposed, 1.0, 1.0)?),
+            (matrix, bias, lora) => {
+                let mut out = matrix.product(x)?;
+                if let Some(lora) = lora {
+                    out = lora.changed(x, &out)?;
+                }
+                // A magnitude is the matrix's alone, so the bias comes last.
+                Ok(match bias {
+                    Some(bias) => out.add(bias)?,
+                    None => out,
+                })
+            }
         }
     }
 
@@ -156,6 +173,11 @@ impl Linear {
         let lora = self.lora.iter().flat_map(|lora| lora.arrays(&self.name));
         self.matrix.arrays(&self.name).into_iter().chain(bias).chain(lora).collect()
     }
+}
+
+/// The type of a packed matrix's numbers.
+fn dtype_of(packed: &Packed) -> Dtype {
+    packed.biases.as_ref().map_or(Dtype::Bfloat16, Array::dtype)
 }
 
 /// Stacks of matrices are never cut.
@@ -168,6 +190,7 @@ fn never_cut() -> EngineError {
 pub(crate) struct Table {
     name: String,
     rows: Rows,
+    lora: Option<Lora>,
 }
 
 #[derive(Debug)]
@@ -178,42 +201,55 @@ enum Rows {
 
 impl Table {
     pub(crate) fn take(from: &mut Checkpoint, name: &str, rows: usize, columns: usize) -> Result<Table> {
+        let lora = from.take_table_lora(name, rows, columns)?;
         let packed = from.take_packed(name, &[rows], columns)?;
         let rows = match packed {
             Some(packed) => Rows::Packed(packed),
             None => Rows::Plain(from.take(&format!("{name}.weight"), &[rows, columns])?),
         };
-        Ok(Table { name: name.to_owned(), rows })
+        let unpacked = || match &rows {
+            Rows::Plain(table) => Ok(table.clone()),
+            Rows::Packed(packed) => packed.unpacked(dtype_of(packed)),
+        };
+        let lora = lora.map(|lora| lora.over(unpacked, true)).transpose()?;
+        Ok(Table { name: name.to_owned(), rows, lora })
     }
 
     /// The rows of some tokens.
     pub(crate) fn lookup(&self, tokens: &Array) -> Result<Array> {
-        match &self.rows {
-            Rows::Plain(table) => Ok(table.take_axis(tokens, 0)?),
-            Rows::Packed(packed) => {
-                let dtype = packed.biases.as_ref().map_or(Dtype::Bfloat16, Array::dtype);
-                packed.rows(tokens)?.unpacked(dtype)
-            }
+        let out = match &self.rows {
+            Rows::Plain(table) => table.take_axis(tokens, 0)?,
+            Rows::Packed(packed) => packed.rows(tokens)?.unpacked(dtype_of(packed))?,
+        };
+        match &self.lora {
+            Some(lora) => lora.changed_rows(tokens, &out),
+            None => Ok(out),
         }
     }
 
     /// `x @ table.T`.
     pub(crate) fn product(&self, x: &Array) -> Result<Array> {
-        match &self.rows {
-            Rows::Plain(table) => Ok(ops::matmul(x, table.transpose()?)?),
-            Rows::Packed(packed) => packed.matmul(x, true),
+        let out = match &self.rows {
+            Rows::Plain(table) => ops::matmul(x, table.transpose()?)?,
+            Rows::Packed(packed) => packed.matmul(x, true)?,
+        };
+        match &self.lora {
+            Some(lora) => lora.changed_product(x, &out),
+            None => Ok(out),
         }
     }
 
     pub(crate) fn arrays(&self) -> Vec<(String, Array)> {
-        match &self.rows {
+        let mut arrays: Vec<(String, Array)> = match &self.rows {
             Rows::Plain(array) => vec![(format!("{}.weight", self.name), array.clone())],
             Rows::Packed(packed) => {
                 let names = ["weight", "scales", "biases"];
                 let named = packed.arrays().zip(names);
                 named.map(|(array, end)| (format!("{}.{end}", self.name), array.clone())).collect()
             }
-        }
+        };
+        arrays.extend(self.lora.iter().flat_map(|lora| lora.arrays(&self.name)));
+        arrays
     }
 }
 

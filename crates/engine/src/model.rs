@@ -1,5 +1,7 @@
 //! A decoder, loaded.
 
+use std::collections::HashSet;
+
 use mlx_rs::{Array, ops};
 use mlxman_lm::config::ConfigError;
 use mlxman_lm::decoder::{Attention as DescribedAttention, Decoder, Layer as DescribedLayer, Residual};
@@ -94,10 +96,14 @@ impl Model {
         let described = from.describe()?;
         from.repack()?;
         from.rename(&described);
+        let names: HashSet<String> = match from.adapters.is_empty() {
+            true => HashSet::new(),
+            false => from.tensors.keys().cloned().collect(),
+        };
         lanes::has_cut();
         let mut model = Model::build(&mut from, &described)?;
         model.is_small = !lanes::has_cut();
-        from.check_adapters_used()?;
+        from.check_adapters_used(&names)?;
         // What this architecture does not use (a vision tower, say) is read and looked at too, and let go.
         let unused: Vec<(String, Array)> = from.tensors.drain().collect();
         let rest = unused.len() as u64;

@@ -15,6 +15,12 @@ const LOGITS: usize = 64;
 /// Tokens that follow it.
 const GREEDY: usize = 16;
 
+/// The longest prompt and the most tokens behind it that a file may ask for. A longer one says no more of a model, and takes
+/// all the time that it has.
+pub const MOST_PROMPT_TOKENS: usize = 8192;
+/// See [`MOST_PROMPT_TOKENS`].
+pub const MOST_GREEDY: usize = 1024;
+
 /// Relative errors that pass: of two computations in float32, and where one of them was in a half type. MLX adds up in
 /// another order on another device, and a half type has but 8 or 11 bits of a number.
 const TOLERANCE: f64 = 1e-3;
@@ -46,6 +52,24 @@ pub struct KeptAnswers {
     /// When they were recorded.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub recorded_at: Option<DateTime<Utc>>,
+}
+
+impl KeptAnswers {
+    /// Whether the question that they answer is one that can be asked.
+    ///
+    /// # Errors
+    /// Why not, for people: said of the file that they stand in.
+    pub fn check(&self) -> Result<(), String> {
+        let (prompt, greedy) = (self.answers.prompt_ids.len(), self.answers.greedy.len());
+        let (count, what, most) = match (prompt > MOST_PROMPT_TOKENS, greedy > MOST_GREEDY) {
+            (true, _) => (prompt, "prompt_ids", MOST_PROMPT_TOKENS),
+            (false, true) => (greedy, "greedy", MOST_GREEDY),
+            (false, false) => return Ok(()),
+        };
+        Err(format!(
+            "its `{what}` holds {count} tokens, and at most {most} are asked for: give a shorter one"
+        ))
+    }
 }
 
 /// Answers to compare with, and where they stand.

@@ -141,8 +141,8 @@ impl Judge<'_> {
         }
     }
 
-    /// Whether what was done instead was done because nobody knows the architecture, and not because it is no language
-    /// model.
+    /// Whether what was done instead was done because nobody knows the architecture, or the kind of adapter, and not because
+    /// it is no language model.
     fn is_unknown(&self, report: &Report) -> bool {
         let modality = self.structure.observation.architecture.modality.as_deref();
         report.unknown_architecture.is_some()

@@ -12,7 +12,9 @@ mod structure;
 mod words;
 mod worker;
 
-pub use answers::{KeptAnswers, PROMPT_TOKENS, Reference, compare, question};
+pub use answers::{
+    KeptAnswers, MOST_GREEDY, MOST_PROMPT_TOKENS, PROMPT_TOKENS, Reference, compare, question,
+};
 pub use run::{Answering, Base, Observer, Outcome, Plan, Run, Task, run};
 pub use structure::{Structure, check};
 pub use worker::{Launch, kill_all};

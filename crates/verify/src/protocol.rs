@@ -45,10 +45,12 @@ pub enum DtypeChoice {
 pub struct Request {
     /// Comes back in every event about it.
     pub id: u64,
-    /// The model's directory (for a single file, the file).
+    /// The model's directory (for a single file, the file). A path is a text; one that is no UTF-8 is the list of its
+    /// bytes.
+    #[serde(with = "path")]
     pub model: PathBuf,
     /// The directory of an adapter to load over it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none", with = "path::maybe")]
     pub adapter: Option<PathBuf>,
     /// How far to go: [`Level::Load`] or [`Level::Generate`].
     pub level: Level,
@@ -166,7 +168,8 @@ pub struct Report {
     /// The family whose decoder ran it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub family: Option<String>,
-    /// What was done instead, where it is no language model or its architecture is not known.
+    /// What was done instead, where it is no language model, its architecture is not known, or it is an adapter of a kind
+    /// that is not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub instead: Option<String>,
     /// The architecture, where it is one that no decoder is known for: `instead` then says what was done.
@@ -255,4 +258,87 @@ pub enum FailureKind {
     Vocabulary,
     /// MLX said no.
     Engine,
+}
+
+/// Paths on the wire: JSON has texts, and a directory's name need be none.
+mod path {
+    use std::ffi::OsString;
+    use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
+    use std::path::{Path, PathBuf};
+
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    #[derive(Serialize, Deserialize)]
+    #[serde(untagged)]
+    enum Form {
+        Text(String),
+        Bytes(Vec<u8>),
+    }
+
+    fn form(path: &Path) -> Form {
+        match path.to_str() {
+            Some(text) => Form::Text(text.to_owned()),
+            None => Form::Bytes(path.as_os_str().as_bytes().to_owned()),
+        }
+    }
+
+    fn path(form: Form) -> PathBuf {
+        match form {
+            Form::Text(text) => text.into(),
+            Form::Bytes(bytes) => OsString::from_vec(bytes).into(),
+        }
+    }
+
+    pub(super) fn serialize<S: Serializer>(path: &Path, to: S) -> Result<S::Ok, S::Error> {
+        form(path).serialize(to)
+    }
+
+    pub(super) fn deserialize<'a, D: Deserializer<'a>>(from: D) -> Result<PathBuf, D::Error> {
+        Form::deserialize(from).map(path)
+    }
+
+    pub(super) mod maybe {
+        use super::*;
+
+        pub(in super::super) fn serialize<S: Serializer>(
+            path: &Option<PathBuf>,
+            to: S,
+        ) -> Result<S::Ok, S::Error> {
+            path.as_deref().map(form).serialize(to)
+        }
+
+        pub(in super::super) fn deserialize<'a, D: Deserializer<'a>>(
+            from: D,
+        ) -> Result<Option<PathBuf>, D::Error> {
+            Ok(Option::<Form>::deserialize(from)?.map(path))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::ffi::OsStr;
+    use std::os::unix::ffi::OsStrExt as _;
+
+    use super::*;
+
+    #[test]
+    fn a_path_goes_there_and_back_whatever_its_bytes() {
+        for bytes in [&b"/models/ok"[..], b"/models/d\xff"] {
+            let path = PathBuf::from(OsStr::from_bytes(bytes));
+            let request = Request {
+                id: 1,
+                model: path.clone(),
+                adapter: Some(path),
+                level: Level::Load,
+                dtype: DtypeChoice::Auto,
+                measure: Measure::default(),
+                answers: None,
+            };
+            let line = serde_json::to_string(&request).unwrap();
+            assert_eq!(serde_json::from_str::<Request>(&line).unwrap(), request, "{line}");
+        }
+        let plain = r#"{"id": 1, "model": "/m", "level": "load"}"#;
+        assert_eq!(serde_json::from_str::<Request>(plain).unwrap().adapter, None);
+    }
 }

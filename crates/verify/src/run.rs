@@ -1,7 +1,7 @@
 //! A run over models: each is looked at, asked about in a worker, and judged.
 
 use std::collections::VecDeque;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -78,8 +78,8 @@ pub struct Plan<'a> {
     pub answering: Answering,
     /// How to start a worker, or why there is none.
     pub worker: Result<Launch, String>,
-    /// Finds the base of an adapter by its repo id.
-    pub base: &'a (dyn Fn(&str) -> Option<Base> + Sync),
+    /// Finds the base of an adapter by what the adapter calls it, a repo id or a path, and by the adapter's directory.
+    pub base: &'a (dyn Fn(&str, &Path) -> Option<Base> + Sync),
     /// The time now.
     pub now: DateTime<Utc>,
 }
@@ -285,7 +285,7 @@ impl Seat<'_> {
         let mut alone = None;
         if structure.observation.format == Format::Adapter {
             let base = structure.observation.adapter.base.clone();
-            match base.as_deref().and_then(plan.base) {
+            match base.as_deref().and_then(|base| (plan.base)(base, &task.path)) {
                 Some(base) => {
                     request.adapter = Some(std::mem::replace(&mut request.model, base.path));
                     need = need.saturating_add(base.bytes);
@@ -293,7 +293,9 @@ impl Seat<'_> {
                 None => {
                     request.level = Level::Load;
                     let base = base.unwrap_or_else(|| "which it does not name".to_owned());
-                    alone = Some(format!("its tensors were read, for its base ({base}) is not here"));
+                    alone = Some(format!(
+                        "its tensors were read, for its base ({base}) is not here, or not whole"
+                    ));
                 }
             }
         }
@@ -499,23 +501,30 @@ fn reference(task: &Task<'_>, judge: &Judge<'_>, plan: &Plan<'_>) -> Result<Opti
         Answering::With(reference) => return Ok(Some(reference.as_ref().clone())),
         Answering::Auto => {}
     }
-    let unreadable = |path: &std::path::Path, error: &dyn std::fmt::Display| {
+    let unreadable = |path: &Path, error: &dyn std::fmt::Display| {
         format!(
             "the answers in {} cannot be read: {error}; record them again with --record-answers",
             path.display()
         )
+    };
+    let usable = |path: PathBuf, kept: KeptAnswers| match kept.check() {
+        Ok(()) => Ok(Some(Reference { path, kept })),
+        Err(why) => Err(format!("its answers were not compared with {}: {why}", path.display())),
     };
     if let Some(path) = task.recorded.as_ref().filter(|path| path.exists()) {
         let file = fs_err::File::open(path).map_err(|error| unreadable(path, &error))?;
         let kept: KeptAnswers = read_json(file, ANSWERS_LIMIT).map_err(|error| unreadable(path, &error))?;
         // Those of other files say nothing of these.
         if kept.files.as_ref().is_none_or(|files| *files == judge.structure.stamp) {
-            return Ok(Some(Reference { path: path.clone(), kept }));
+            return usable(path.clone(), kept);
         }
     }
     let Some(file) = task.found.file("reference.json") else { return Ok(None) };
     let path = task.path.join("reference.json");
     let opened = task.scan.open(file).map_err(|error| unreadable(&path, &error))?;
     // A file of that name may be something else of the model's; then there is nothing to compare with.
-    Ok(read_json(opened, ANSWERS_LIMIT).ok().map(|kept| Reference { path, kept }))
+    match read_json(opened, ANSWERS_LIMIT) {
+        Ok(kept) => usable(path, kept),
+        Err(_) => Ok(None),
+    }
 }

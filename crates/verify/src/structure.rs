@@ -1,17 +1,17 @@
 //! The level `structure`: what can be told without reading a weight beyond its header.
 
 use std::collections::HashMap;
+use std::io::Read as _;
 
 use mlxman_lm::config::ConfigError;
 use mlxman_lm::decoder::Decoder;
 use mlxman_lm::families;
+use mlxman_lm::files::parse_json;
 use mlxman_lm::tensors::compare;
-use mlxman_manifest::formats::json::read_json;
 use mlxman_manifest::formats::safetensors::SafetensorsHeader;
 use mlxman_manifest::registry::files_stamp;
 use mlxman_manifest::{Format, HealthStatus, Observation, inspect};
-use mlxman_store::{FileEntry, FoundModel, Progress, Scan, Severity};
-use serde_json::Value;
+use mlxman_store::{EntryKind, FileEntry, FoundModel, Progress, Scan, Severity};
 
 /// What a look at a model's files gave.
 #[derive(Debug)]
@@ -38,7 +38,9 @@ pub fn check(scan: &Scan, model: &FoundModel) -> Structure {
     };
     let sizes = || model.files.iter().filter(|file| is_weights(&file.path)).map(|file| file.stat.size);
     let weight_bytes = sizes().sum();
-    let failure = problems(&observation).or_else(|| family_expects(scan, model, &observation));
+    let failure = no_file(scan, model)
+        .or_else(|| problems(&observation))
+        .or_else(|| family_expects(scan, model, &observation));
     Structure {
         failure,
         stamp: files_stamp(model),
@@ -47,6 +49,44 @@ pub fn check(scan: &Scan, model: &FoundModel) -> Structure {
         loads: weight_bytes > 0,
         observation,
     }
+}
+
+/// What has the name of a file that programs read, and is none: whoever opens a pipe waits for ever, and a directory
+/// cannot be read. A look at the files alone does not see it.
+fn no_file(scan: &Scan, model: &FoundModel) -> Option<String> {
+    let is_weights = |name: &str| [".safetensors", ".npz", ".gguf"].iter().any(|end| name.ends_with(end));
+    let is_config = |name: &str| name.ends_with(".json") || name.ends_with(".jinja");
+    let own = (!model.is_file).then_some(model.key.as_str())?;
+    let below = model.dirs.iter().map(|(dir, _)| dir.as_str()).filter(|dir| *dir != own);
+    for dir in std::iter::once(own).chain(below) {
+        let inside = dir.strip_prefix(own).unwrap_or(dir).trim_start_matches('/');
+        if inside.split('/').next() == Some(".cache") {
+            continue;
+        }
+        let opened;
+        let handle = if dir.is_empty() {
+            scan.root()
+        } else {
+            // One that cannot be opened is told as a problem.
+            let Ok(dir) = scan.root().open_dir_below(dir) else { continue };
+            opened = dir;
+            &opened
+        };
+        for entry in handle.list().unwrap_or_default() {
+            let name = entry.lossy_name().to_ascii_lowercase();
+            let what = match entry.stat.kind {
+                EntryKind::Other if is_weights(&name) || is_config(&name) => "a pipe, a socket or a device",
+                EntryKind::Dir if is_weights(&name) || name == "config.json" => "a directory",
+                _ => continue,
+            };
+            let name = entry.lossy_name();
+            let path = if inside.is_empty() { name } else { format!("{inside}/{name}") };
+            return Some(format!(
+                "{path} is {what}, and should be a file; remove it, and download the model again"
+            ));
+        }
+    }
+    None
 }
 
 /// What is missing or broken: the gravest first, and how many more there are.
@@ -74,11 +114,20 @@ fn family_expects(scan: &Scan, model: &FoundModel, observation: &Observation) ->
     if !matches!(observation.format, Format::Mlx | Format::Transformers) {
         return None;
     }
-    let config: Value = read_json(scan.open(model.file("config.json")?).ok()?, CONFIG_LIMIT).ok()?;
-    let decoder = match families::describe(&config) {
-        Ok(decoder) => decoder,
-        Err(ConfigError::UnknownFamily(_)) => return None,
-        Err(error) => return Some(format!("config.json: {error}; download the file again, or mend it")),
+    let mut text = Vec::new();
+    let file = scan.open(model.file("config.json")?).ok()?;
+    file.take(CONFIG_LIMIT).read_to_end(&mut text).ok()?;
+    // As it is read when the model is loaded: what the family needs has to be a number there, not Python's `Infinity`.
+    let described = parse_json(&text).map_err(|error| error.to_string()).and_then(|config| {
+        match families::describe(&config) {
+            Ok(decoder) => Ok(Some(decoder)),
+            Err(ConfigError::UnknownFamily(_)) => Ok(None),
+            Err(error) => Err(error.to_string()),
+        }
+    });
+    let decoder = match described {
+        Ok(decoder) => decoder?,
+        Err(why) => return Some(format!("config.json: {why}; download the file again, or mend it")),
     };
     let shapes = shapes(scan, model, &decoder)?;
     let foreign = [".qweight", ".weight_packed", "_blocks", ".weight_scale_inv", ".absmax"];

@@ -74,16 +74,30 @@ fn run(device: &Device, request: &Request, out: &mut Out, report: &mut Report) -
         let _ = out.say(&Event::Phase { id, phase: phase.to_owned(), done, total });
     };
     say("load", 0, 0);
-    let Some(checkpoint) = language_model(request, device, report)? else {
-        let parts = read_parts(&request.model, &mut |done, total| say("load", done, total))?;
+    let loaded = match language_model(request, device, report) {
+        Ok(Some(checkpoint)) => {
+            Model::load(checkpoint, &mut |done, total| say("load", done, total)).map(Some)
+        }
+        Ok(None) => Ok(None),
+        Err(error) => Err(error),
+    };
+    let (model, why) = match loaded {
+        Ok(Some(model)) => (Some(model), None),
+        Ok(None) => (None, None),
+        // Nothing is wrong with it, as far as its tensors go.
+        Err(error) if error.kind == Kind::UnknownAdapter => (None, Some(error.message)),
+        Err(error) => return Err(error),
+    };
+    let Some(model) = model else {
+        let dir = request.adapter.as_ref().unwrap_or(&request.model);
+        let parts = read_parts(dir, &mut |done, total| say("load", done, total))?;
         report.tensors = parts.tensors;
         report.tensor_bytes = parts.bytes;
         report.level = Some(Level::Load);
         report.load_seconds = Some(start.elapsed().as_secs_f64());
-        report.instead = Some(instead(&parts, report.unknown_architecture.as_deref()));
+        report.instead = Some(instead(&parts, why, report.unknown_architecture.as_deref()));
         return Ok(());
     };
-    let model = Model::load(checkpoint, &mut |done, total| say("load", done, total))?;
     report.level = Some(Level::Load);
     report.family = Some(model.family.to_owned());
     report.tensors = model.tensors;
@@ -138,15 +152,16 @@ fn language_model(
     Ok(Some(checkpoint))
 }
 
-/// What was done with a model that no decoder is known for.
-fn instead(parts: &Parts, architecture: Option<&str>) -> String {
+/// What was done with a model that no decoder is known for, or with an adapter that cannot be laid over one.
+fn instead(parts: &Parts, why: Option<String>, architecture: Option<&str>) -> String {
     let of = match parts.components.as_slice() {
         [] => String::new(),
         components => format!(" of {}", components.join(", ")),
     };
-    let why = match architecture {
-        Some(name) => format!("there is no decoder for `{name}`"),
-        None => "it is no language model".to_owned(),
+    let why = match (why, architecture) {
+        (Some(why), _) => why,
+        (None, Some(name)) => format!("there is no decoder for `{name}`"),
+        (None, None) => "it is no language model".to_owned(),
     };
     format!("{why}: its {} tensors{of} were read, and are finite", parts.tensors)
 }

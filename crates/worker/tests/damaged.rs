@@ -108,6 +108,24 @@ fn a_tensor_that_is_not_there() {
 }
 
 #[test]
+fn an_infinite_number_that_nobody_needs() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let mut worker = Worker::start();
+    let mut ask = |key: &str| {
+        model(dir.path(), |config, _| config[key] = json!("HERE"));
+        let path = dir.path().join("config.json");
+        let text = fs_err::read_to_string(&path).expect("a config");
+        fs_err::write(&path, text.replace("\"HERE\"", "Infinity")).expect("written");
+        worker.ask(dir.path(), DtypeChoice::Auto, None)
+    };
+    let report = ask("initializer_range");
+    assert_eq!((report.failure, report.level), (None, Some(Level::Generate)));
+    let failure = ask("rope_theta").failure.expect("a failure");
+    assert_eq!(failure.kind, FailureKind::BadConfig);
+    assert!(failure.message.contains("rope_theta") && failure.message.contains("Infinity"), "{failure:?}");
+}
+
+#[test]
 fn a_billion_layers() {
     let (kind, _, message) = failure(|config, _| config["num_hidden_layers"] = json!(1_000_000_000));
     assert_eq!(kind, FailureKind::BadConfig);
@@ -147,8 +165,39 @@ fn a_file_that_is_cut_short_or_none() {
         let report = worker.ask(place, DtypeChoice::Auto, None);
         let failure = report.failure.expect("a failure");
         assert!([FailureKind::BadFile, FailureKind::Engine].contains(&failure.kind), "{failure:?}");
+        // Where in somebody's sources MLX and its bindings said so is of no use to anybody here.
+        for source in [".cpp", ".rs", ".cargo", " at ", "\""] {
+            assert!(!failure.message.contains(source), "{source} is in: {}", failure.message);
+        }
         assert_eq!(report.level, None);
     }
+}
+
+#[test]
+fn a_pipe_is_not_waited_for() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let mut worker = Worker::start();
+    for name in ["config.json", "model.safetensors"] {
+        let place = dir.path().join(name);
+        model(&place, |_, _| {});
+        fs_err::remove_file(place.join(name)).expect("it goes");
+        let made = std::process::Command::new("mkfifo").arg(place.join(name)).status();
+        assert!(made.is_ok_and(|status| status.success()));
+        let failure = worker.ask(&place, DtypeChoice::Auto, None).failure.expect("a failure");
+        assert_eq!(failure.kind, FailureKind::BadFile);
+        assert!(failure.message.contains(name) && failure.message.contains("no file"), "{failure:?}");
+    }
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn a_directory_whose_name_is_no_utf8() {
+    use std::os::unix::ffi::OsStrExt as _;
+    let dir = tempfile::tempdir().expect("a directory");
+    let place = dir.path().join(std::ffi::OsStr::from_bytes(b"llama-\xff"));
+    model(&place, |_, _| {});
+    let report = Worker::start().ask(&place, DtypeChoice::Auto, None);
+    assert_eq!((report.failure, report.level), (None, Some(Level::Generate)));
 }
 
 #[test]
@@ -209,6 +258,69 @@ fn an_adapter_is_laid_over_its_base() {
     write_files(&adapter, &files(lora(4, 63)));
     let wrong = worker.ask_over(&base, Some(&adapter), DtypeChoice::Auto, question);
     assert_eq!(wrong.failure.map(|failure| failure.kind), Some(FailureKind::WrongShape));
+}
+
+#[test]
+fn an_adapter_of_another_kind_is_read_and_no_failure() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let base = dir.path().join("base");
+    model(&base, |_, _| {});
+    let q = "model.layers.0.self_attn.q_proj";
+    let one = |name: &str, shape: &[usize]| Tensor::new(name, Dtype::F32, shape).random(7, -1.0, 1.0);
+    let lora = json!({"fine_tune_type": "lora", "lora_parameters": {"rank": 4, "scale": 2.0}});
+    let ia3 = json!({"peft_type": "IA3"});
+    let mut worker = Worker::start();
+    let mut ask = |name: &str, config: &Value, tensors: &[Tensor]| {
+        let adapter = dir.path().join(name);
+        let files = vec![
+            ("adapter_config.json".to_owned(), config.to_string().into_bytes()),
+            ("adapters.safetensors".to_owned(), encode(tensors, &[])),
+        ];
+        write_files(&adapter, &files);
+        worker.ask_over(&base, Some(&adapter), DtypeChoice::Auto, None)
+    };
+    let norm = "model.layers.0.input_layernorm";
+    for (name, config, tensors, word) in [
+        ("ia3", &ia3, vec![one(&format!("base_model.model.{q}.ia3_l"), &[64, 1])], "ia3_l"),
+        ("stack", &lora, vec![one(&format!("{q}.lora_a"), &[4, 4, 64])], "one for each expert"),
+        (
+            "norm",
+            &lora,
+            vec![one(&format!("{norm}.lora_a"), &[64, 4]), one(&format!("{norm}.lora_b"), &[4, 64])],
+            norm,
+        ),
+    ] {
+        let report = ask(name, config, &tensors);
+        assert_eq!((&report.failure, report.level), (&None, Some(Level::Load)), "{name}");
+        assert_eq!(report.tensors, tensors.len() as u64);
+        let instead = report.instead.expect("`instead`");
+        assert!(instead.contains(word) && instead.contains("tensors were read"), "{instead}");
+    }
+    // What is wrong with one is a failure all the same.
+    let mut bad = one(&format!("base_model.model.{q}.ia3_l"), &[64, 1]);
+    fill(&mut bad, f32::NAN);
+    assert_eq!(ask("nan", &ia3, &[bad]).failure.map(|it| it.kind), Some(FailureKind::NotFiniteWeights));
+    let dora = json!({"fine_tune_type": "dora", "lora_parameters": {"rank": 4, "scale": 2.0}});
+    let pair = |end: &str, shape: &[usize]| {
+        let low = one(&format!("{q}.lora_a"), &[64, 4]);
+        vec![low, one(&format!("{q}.lora_b"), &[4, 64]), one(&format!("{q}.{end}"), shape)]
+    };
+    let failure = ask("long", &dora, &pair("m", &[65])).failure.expect("a failure");
+    assert_eq!(failure.kind, FailureKind::WrongShape);
+    assert!(failure.message.contains("magnitudes [65]"), "{}", failure.message);
+    assert_eq!(ask("lora", &lora, &pair("m", &[64])).failure.map(|it| it.kind), Some(FailureKind::BadFile));
+    // peft's names for the same.
+    let peft = json!({"peft_type": "LORA", "use_dora": true, "r": 4, "lora_alpha": 8});
+    let (name, ours) = (format!("base_model.model.{q}"), pair("m", &[64]));
+    let theirs = [
+        one(&format!("{name}.lora_A.weight"), &[4, 64]),
+        one(&format!("{name}.lora_B.weight"), &[64, 4]),
+        one(&format!("{name}.lora_magnitude_vector"), &[64]),
+    ];
+    for (place, config, tensors) in [("ours", &dora, &ours[..]), ("theirs", &peft, &theirs)] {
+        let report = ask(place, config, tensors);
+        assert_eq!((report.failure, report.level), (None, Some(Level::Generate)), "{place}");
+    }
 }
 
 /// Matrices as AutoAWQ packs them, and the same as MLX does: the numbers, the scales and the zeros are equal.

@@ -3,7 +3,10 @@
 
 mod support;
 
-use mlxman_testkit::{Answers, Golden};
+use std::path::Path;
+
+use mlxman_testkit::safetensors::encode;
+use mlxman_testkit::{Answers, Golden, write_files};
 use mlxman_verify::protocol::{DtypeChoice, Question, Report};
 use support::Worker;
 
@@ -91,4 +94,41 @@ fn every_golden_gives_the_answers_of_mlx_lm() {
         fs_err::remove_dir_all(&place).expect("it goes");
     }
     assert!(wrong.is_empty(), "{} of {tried}:\n{}", wrong.len(), wrong.join("\n"));
+}
+
+/// The files of an adapter of `tests/goldens/adapters`, and the case that is its base.
+fn adapter(path: &Path) -> (Golden, String, Vec<(String, Vec<u8>)>) {
+    let golden = Golden::read(path).expect("a golden");
+    let text = fs_err::read(path).expect("a golden");
+    let document: serde_json::Value = serde_json::from_slice(&text).expect("JSON");
+    let base = document["base"].as_str().expect("a base").to_owned();
+    let files = vec![
+        ("adapter_config.json".to_owned(), golden.config.to_string().into_bytes()),
+        ("adapters.safetensors".to_owned(), encode(&golden.tensors(), &[])),
+    ];
+    (golden, base, files)
+}
+
+#[test]
+fn adapters_over_their_bases_give_the_answers_of_mlx_lm() {
+    let cases = Golden::dir().join("../adapters");
+    let mut worker = Worker::start();
+    let (mut tried, mut wrong) = (0, Vec::new());
+    for entry in fs_err::read_dir(cases).expect("the goldens can be listed") {
+        let path = entry.expect("an entry").path();
+        if path.extension().is_none_or(|ending| ending != "json") {
+            continue;
+        }
+        tried += 1;
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let (golden, base, files) = adapter(&path);
+        let (model, over) = (dir.path().join("base"), dir.path().join("adapter"));
+        Golden::named(&base).expect("a base").write_checkpoint(&model);
+        write_files(&over, &files);
+        let report = worker.ask_over(&model, Some(&over), DtypeChoice::Auto, Some(question(&golden.answers)));
+        if let Some(why) = judge(&report, &golden.answers, 1e-3) {
+            wrong.push(format!("{}: {why}", golden.name));
+        }
+    }
+    assert!(tried >= 12 && wrong.is_empty(), "{} of {tried}:\n{}", wrong.len(), wrong.join("\n"));
 }

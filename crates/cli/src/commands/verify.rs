@@ -1,5 +1,7 @@
 //! `mlxman verify`: does each model load and generate, and how fast.
 
+use std::collections::BTreeSet;
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -7,7 +9,9 @@ use std::time::Duration;
 use anyhow::Result;
 use mlxman_clean::filter::quantity::{parse_age, parse_bytes};
 use mlxman_manifest::registry::{Contents, Registry, Row, SyncOptions};
-use mlxman_manifest::{AnswersCompared, HealthStatus, Verdict as Found, VerifiedModel};
+use mlxman_manifest::{
+    AnswersCompared, HealthStatus, Verdict as Found, Verification, VerifiedLevel, VerifiedModel,
+};
 use mlxman_store::{FoundModel, RepoKind, Scan, StoreKind, StoreSpec};
 use mlxman_verify::protocol::{DtypeChoice, Level, Measure};
 use mlxman_verify::{Answering, Base, KeptAnswers, Launch, Outcome, Plan, Reference, Results, Task, machine};
@@ -15,7 +19,7 @@ use mlxman_verify::{Answering, Base, KeptAnswers, Launch, Outcome, Plan, Referen
 use crate::args::{self, Filters, Verify};
 use crate::context::Context;
 use crate::exit::{Verdict, wrong};
-use crate::progress::{Live, Watcher, catch_interrupts};
+use crate::progress::{Live, Watcher, catch_interrupts, line_of};
 use crate::select::{filter_set, matching, one, tell_unknown};
 use crate::table::{bytes, number, plural, rate, render, text};
 
@@ -31,6 +35,12 @@ struct Chosen {
     row: Option<Row>,
     /// Whether somebody named it: then it is verified whatever it is.
     named: bool,
+}
+
+impl Chosen {
+    fn place(&self) -> PathBuf {
+        self.dir.clone().unwrap_or_else(|| self.spec.root().join(&self.key))
+    }
 }
 
 pub(super) fn run(args: &Verify, context: &Context) -> Result<Verdict> {
@@ -58,27 +68,30 @@ pub(super) fn run(args: &Verify, context: &Context) -> Result<Verdict> {
     }
     let mut tasks: Vec<Task<'_>> = Vec::new();
     let mut rows: Vec<Option<&Row>> = Vec::new();
-    let mut vanished = false;
+    // In the order in which they were named: the row of one that cannot be verified, `None` for the next task's.
+    let mut order: Vec<Option<VerifiedModel>> = Vec::new();
     for one in &chosen {
-        let scan =
-            survey.stores.iter().find(|store| store.spec == one.spec).and_then(|s| s.scan.as_ref().ok());
-        let Some(scan) = scan else { continue };
-        let Some(found) = found(one, scan) else {
-            let what = one.dir.clone().unwrap_or_else(|| one.spec.root().join(&one.key));
-            context.printer.warning(&format!("there is no model in {}", what.display()));
-            vanished = true;
-            continue;
+        let Some(store) = survey.stores.iter().find(|store| store.spec == one.spec) else { continue };
+        let found = match &store.scan {
+            Ok(scan) => found(one, scan).map(|found| (scan, found)).ok_or_else(|| no_model(one, scan)),
+            Err(error) => Err((Found::Skipped, error.to_string())),
         };
-        if !one.named && found.repo.as_ref().is_some_and(|repo| repo.kind != RepoKind::Model) {
-            continue;
+        match found {
+            Ok((_, found))
+                if !one.named && found.repo.as_ref().is_some_and(|repo| repo.kind != RepoKind::Model) => {}
+            Ok((scan, found)) => {
+                tasks.push(task(one, scan, found, context));
+                rows.push(one.row.as_ref());
+                order.push(None);
+            }
+            Err((verdict, reason)) => order.push(Some(not_verified(one, verdict, reason, context))),
         }
-        tasks.push(task(one, scan, found, context));
-        rows.push(one.row.as_ref());
     }
-    if tasks.is_empty() && !context.printer.json {
+    if order.is_empty() && !context.printer.json {
         context.printer.status("there is no model to verify");
     }
-    let base = |id: &str| base(&contents, id);
+    let limit = context.store_limit;
+    let base = |named: &str, adapter: &Path| base(&contents, named, adapter, limit);
     let plan = Plan {
         level: args.level.map(level),
         strict: args.strict,
@@ -101,16 +114,25 @@ pub(super) fn run(args: &Verify, context: &Context) -> Result<Verdict> {
         }
     };
     let live = Live::new(&context.printer, tasks.iter().map(|task| task.model.clone()).collect(), &done);
+    for result in order.iter().flatten() {
+        printer.status(&line_of(result));
+        // Nothing is there that a manifest could be about.
+        if let Err(error) = registry.keep_verification(result, None) {
+            printer.warning(&format!("what was found of {} is not kept: {error}", result.model));
+            unkept.store(true, Ordering::Relaxed);
+        }
+    }
     let run = mlxman_verify::run(&tasks, &plan, &live);
     let interrupted = run.outcomes.iter().any(|outcome| outcome.interrupted);
-    let results: Vec<VerifiedModel> = run.outcomes.into_iter().map(|outcome| outcome.result).collect();
+    let mut outcomes = run.outcomes.into_iter().map(|outcome| outcome.result);
+    let results: Vec<VerifiedModel> =
+        order.into_iter().filter_map(|absent| absent.or_else(|| outcomes.next())).collect();
     let of = |found: Found| results.iter().filter(|result| result.verification.verdict == found).count();
     let (failed, skipped) = (of(Found::Fail), of(Found::Skipped));
     // What was asked for and not done is a problem; what a machine does not allow, where nothing was asked for, is none.
     let problems = failed > 0
         || ((args.level.is_some() || args.answers.is_some()) && skipped > 0)
         || interrupted
-        || vanished
         || run.broken.is_some()
         || unread > 0
         || unkept.into_inner();
@@ -138,10 +160,14 @@ fn of_pass(results: &[VerifiedModel]) -> usize {
 /// The models that are meant, after a fast look that gives each a manifest to write into.
 fn choose(args: &Verify, context: &Context) -> Result<(Vec<Chosen>, Contents)> {
     let mut dirs: Vec<Option<PathBuf>> = Vec::new();
-    for asked in &args.model {
-        let is_path = ["/", "./", "../", "~"].iter().any(|start| asked.starts_with(start))
-            || matches!(asked.as_str(), "." | "..");
-        dirs.push(if is_path { Some(directory(asked, context)?) } else { None });
+    // What is no UTF-8 is no model's name; a directory may have such a one.
+    let asked: Vec<(&OsStr, Option<&str>)> =
+        args.model.iter().map(|asked| (asked.as_os_str(), asked.to_str())).collect();
+    for (path, name) in &asked {
+        let is_path = name.is_none_or(|name| {
+            ["/", "./", "../", "~"].iter().any(|start| name.starts_with(start)) || matches!(name, "." | "..")
+        });
+        dirs.push(if is_path { Some(directory(path, context)?) } else { None });
     }
     let all_are_paths = !dirs.is_empty() && dirs.iter().all(Option::is_some);
     let stores = match context.some_stores() {
@@ -150,9 +176,9 @@ fn choose(args: &Verify, context: &Context) -> Result<(Vec<Chosen>, Contents)> {
         Err(error) => return Err(error),
     };
     let mut only = Vec::new();
-    for (asked, dir) in args.model.iter().zip(&dirs) {
+    for ((_, name), dir) in asked.iter().zip(&dirs) {
         match dir {
-            None => only.push(asked.clone()),
+            None => only.extend(name.map(str::to_owned)),
             Some(dir) => only.extend(inside(dir, &stores).map(|(spec, key)| format!("{}:{key}", spec.id()))),
         }
     }
@@ -173,16 +199,19 @@ fn choose(args: &Verify, context: &Context) -> Result<(Vec<Chosen>, Contents)> {
         return Ok((here.filter_map(|row| of_row(row, named)).collect(), contents));
     }
     let mut chosen: Vec<Chosen> = Vec::new();
-    for (asked, dir) in args.model.iter().zip(dirs) {
-        let dir = match (dir, one(context, &contents, asked)) {
+    for ((path, name), dir) in asked.into_iter().zip(dirs) {
+        let dir = match (dir, name) {
             (Some(dir), _) => dir,
-            (None, Ok(row)) => {
-                chosen.extend(of_row(row, true));
-                continue;
-            }
-            // A name of a model comes first; a directory of that name is as good where there is none.
-            (None, Err(_)) if Path::new(asked).is_dir() => directory(asked, context)?,
-            (None, Err(error)) => return Err(error),
+            (None, None) => directory(path, context)?,
+            (None, Some(name)) => match one(context, &contents, name) {
+                Ok(row) => {
+                    chosen.extend(of_row(row, true));
+                    continue;
+                }
+                // A name of a model comes first; a directory of that name is as good where there is none.
+                Err(_) if Path::new(path).is_dir() => directory(path, context)?,
+                Err(error) => return Err(error),
+            },
         };
         let known = inside(&dir, &stores).and_then(|(spec, key)| {
             contents.rows.iter().find(|row| row.summary.store == spec.id() && row.summary.key == key)
@@ -193,11 +222,15 @@ fn choose(args: &Verify, context: &Context) -> Result<(Vec<Chosen>, Contents)> {
         });
     }
     let matches = |row: &Row| filters.matches(&mlxman_clean::facts_of(&row.summary), context.now);
-    chosen.retain(|one| filters.is_empty() || one.row.as_ref().is_none_or(matches));
+    // A name and a path, or two names, may be one model's: it is verified once.
+    let mut places = BTreeSet::new();
+    chosen.retain(|one| {
+        (filters.is_empty() || one.row.as_ref().is_none_or(matches)) && places.insert(one.place())
+    });
     Ok((chosen, contents))
 }
 
-fn directory(asked: &str, context: &Context) -> Result<PathBuf> {
+fn directory(asked: &OsStr, context: &Context) -> Result<PathBuf> {
     let path = context.places.expand(Path::new(asked));
     let dir = fs_err::canonicalize(&path).map_err(|error| wrong(error.to_string()))?;
     if !dir.is_dir() {
@@ -253,6 +286,60 @@ fn found<'a>(one: &Chosen, scan: &'a Scan) -> Option<&'a FoundModel> {
     })
 }
 
+/// Why what was named is no model, for people.
+fn no_model(one: &Chosen, scan: &Scan) -> (Found, String) {
+    let place = one.place();
+    let Some(dir) = &one.dir else {
+        let sync = "it was there a moment ago: `mlxman sync --fast` looks anew";
+        return (Found::Fail, format!("there is no model in {} any more; {sync}", place.display()));
+    };
+    let config = dir.join("config.json");
+    let (files, models): (Vec<_>, Vec<_>) = scan.models.iter().partition(|model| model.is_file);
+    let name = |model: Option<&&FoundModel>| model.map_or(String::new(), |model| model.name.clone());
+    let dir = dir.display();
+    let reason = if fs_err::symlink_metadata(&config).is_ok_and(|meta| meta.is_dir()) {
+        format!("{} is a directory, and should be a file: download the model again", config.display())
+    } else if !files.is_empty() {
+        format!(
+            "there are weights ({}) and no config.json in {dir}, so nobody can tell what they are of: download the model \
+             again, or put its config.json there",
+            name(files.first())
+        )
+    } else if !models.is_empty() {
+        format!(
+            "there is no config.json in {dir}, but {} below it: name one of them (such as {}), or give the directory as a \
+             store, --store folder={dir}",
+            plural(models.len(), "model"),
+            name(models.first())
+        )
+    } else {
+        format!(
+            "there is neither a config.json nor are there weights in {dir}: name the directory that the model is in"
+        )
+    };
+    (Found::Fail, reason)
+}
+
+/// The row of a model that could not be looked at.
+fn not_verified(one: &Chosen, verdict: Found, reason: String, context: &Context) -> VerifiedModel {
+    let place = one.place();
+    let name = place.file_name().map(|name| name.to_string_lossy().into_owned());
+    let summary = one.row.as_ref().map(|row| &row.summary);
+    VerifiedModel {
+        model: match summary {
+            Some(summary) => summary.model.clone(),
+            None => name.unwrap_or_else(|| place.display().to_string()),
+        },
+        path: place.display().to_string(),
+        store: summary.map(|summary| summary.store.clone()),
+        key: summary.map(|summary| summary.key.clone()),
+        verification: Verification {
+            reason: Some(reason),
+            ..Verification::new(VerifiedLevel::Structure, verdict, context.now, String::new())
+        },
+    }
+}
+
 fn task<'a>(one: &Chosen, scan: &'a Scan, found: &'a FoundModel, context: &Context) -> Task<'a> {
     let model = match (&one.row, &one.dir) {
         (Some(row), _) => row.summary.model.clone(),
@@ -271,18 +358,56 @@ fn task<'a>(one: &Chosen, scan: &'a Scan, found: &'a FoundModel, context: &Conte
     }
 }
 
-/// The model that an adapter is made for, where it is here and whole.
-fn base(contents: &Contents, id: &str) -> Option<Base> {
+/// The model that an adapter is made for, where it is here and whole: by its name, or by its directory's path, absolute or
+/// from the adapter's own directory.
+fn base(contents: &Contents, named: &str, adapter: &Path, limit: Duration) -> Option<Base> {
+    let is_path = ["/", "./", "../"].iter().any(|start| named.starts_with(start));
+    if !is_path && let Some(base) = base_of(contents, |row| row.summary.answers_to(named)) {
+        return Some(base);
+    }
+    let (dir, bytes) = base_in(adapter.join(named), limit)?;
+    let known = |row: &Row| {
+        let spec = row.summary.store.parse::<StoreSpec>();
+        spec.is_ok_and(|spec| spec.root().join(&row.summary.key) == dir)
+    };
+    // What the registry knows of it counts for more than that there is something.
+    match contents.rows.iter().any(|row| row.away.is_none() && known(row)) {
+        true => base_of(contents, known),
+        false => Some(Base { path: dir, bytes }),
+    }
+}
+
+/// Of the models that are meant, those that are here and whole: the one that a loader gets.
+fn base_of(contents: &Contents, is_meant: impl Fn(&Row) -> bool) -> Option<Base> {
     let mut rows: Vec<&Row> = contents
         .rows
         .iter()
-        .filter(|row| row.summary.present && row.away.is_none() && row.summary.answers_to(id))
+        .filter(|row| row.summary.present && row.away.is_none() && is_meant(row))
         .filter(|row| row.summary.health == HealthStatus::Complete)
         .collect();
     rows.sort_by_key(|row| row.summary.current == Some(false));
     let summary = &rows.first()?.summary;
     let spec = summary.store.parse::<StoreSpec>().ok()?;
     Some(Base { path: spec.root().join(&summary.key), bytes: summary.size_bytes })
+}
+
+/// The model's directory at a path that a file names, under its one name, and the bytes of its files. It is read and
+/// nothing else; a volume that does not answer is given up.
+fn base_in(path: PathBuf, limit: Duration) -> Option<(PathBuf, u64)> {
+    let (sender, found) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        let look = || {
+            let dir = fs_err::canonicalize(&path).ok()?;
+            let is_model = fs_err::metadata(dir.join("config.json")).ok()?.is_file();
+            let files = fs_err::read_dir(&dir).ok()?.flatten();
+            // Through links, for a snapshot has nothing else.
+            let sizes = files.filter_map(|file| fs_err::metadata(file.path()).ok());
+            let bytes = sizes.filter(|meta| meta.is_file()).map(|meta| meta.len()).sum();
+            is_model.then_some((dir, bytes))
+        };
+        let _ = sender.send(look());
+    });
+    found.recv_timeout(limit).ok()?
 }
 
 /// Writes what was found into the history and the manifest, and the answers that were recorded.
@@ -320,6 +445,16 @@ pub(super) fn launch(context: &Context, timeout: Duration) -> Launch {
 }
 
 fn answering(args: &Verify) -> Result<Answering> {
+    if let Some(level) = args.level.filter(|level| *level != args::Level::Generate) {
+        let word = VerifiedLevel::from(self::level(level)).word();
+        let asked = [("--answers", args.answers.is_some()), ("--record-answers", args.record_answers)];
+        if let Some((option, _)) = asked.into_iter().find(|(_, is_asked)| *is_asked) {
+            return Err(wrong(format!(
+                "{option} needs the level generate, and --level {word} ends before a model answers anything: leave \
+                 --level out, or say --level generate"
+            )));
+        }
+    }
     Ok(match &args.answers {
         None if args.record_answers => Answering::Record,
         None => Answering::Not,
@@ -329,6 +464,7 @@ fn answering(args: &Verify) -> Result<Answering> {
             let kept: KeptAnswers = serde_json::from_slice(&text).map_err(|error| {
                 wrong(format!("--answers {}: it does not hold answers: {error}", path.display()))
             })?;
+            kept.check().map_err(|why| wrong(format!("--answers {}: {why}", path.display())))?;
             Answering::With(Box::new(Reference { path: path.clone(), kept }))
         }
     })

@@ -37,7 +37,14 @@ fn main() {
     for line in std::io::stdin().lock().lines() {
         let Ok(line) = line else { break };
         let request: Value = serde_json::from_str(&line).expect("a request is JSON");
-        let model = request["model"].as_str().expect("`model` is a path").to_owned();
+        let model = match &request["model"] {
+            Value::String(path) => path.clone(),
+            // One that is no UTF-8.
+            bytes => {
+                let bytes: Vec<u8> = serde_json::from_value(bytes.clone()).expect("`model` is a path");
+                String::from_utf8_lossy(&bytes).into_owned()
+            }
+        };
         let name = model.rsplit('/').next().unwrap_or(&model).to_owned();
         log(&format!("request {pid} {name} {request}"));
         answer(&request, &name);

@@ -1,5 +1,6 @@
 //! End to end: the program as a user runs it, on stores that the testkit makes. Nothing here looks inside mlxman.
 
+mod applying;
 mod contract;
 mod damage;
 mod find;

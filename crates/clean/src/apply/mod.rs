@@ -394,12 +394,13 @@ fn words(row: &Candidate) -> String {
 fn difference(then: Option<&Item>, now: &Item) -> Option<String> {
     let path = &now.path;
     let Some(then) = then else { return Some(format!("{path} is new since the plan was made")) };
-    let same = (then.kind, then.device, then.inode) == (now.kind, now.device, now.inode);
+    // A directory is what is in it, and that is compared by itself: one that an undo made again is as good.
+    let is_dir = now.kind == ItemKind::Dir;
+    let same = (then.kind, then.device) == (now.kind, now.device) && (is_dir || then.inode == now.inode);
     if !same {
         return Some(format!("{path} is another {} since the plan was made", kind_word(now.kind)));
     }
-    // A directory's times change with what is in it, and that is compared by itself.
-    if now.kind != ItemKind::Dir && (then.size, then.mtime_ns) != (now.size, now.mtime_ns) {
+    if !is_dir && (then.size, then.mtime_ns) != (now.size, now.mtime_ns) {
         return Some(format!("{path} was written to since the plan was made"));
     }
     (then.link_target != now.link_target).then(|| format!("{path} leads elsewhere since the plan was made"))

@@ -3,6 +3,7 @@
 mod clean_preview;
 mod completions;
 mod doctor;
+mod integrity;
 mod list;
 mod man;
 mod note;

@@ -1,4 +1,4 @@
-//! `mlxman verify`: does each model load and generate, and how fast.
+//! `mlxman verify`: does each model load and generate, and how fast. The level `integrity` is [`super::integrity`].
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 use mlxman_clean::filter::quantity::{parse_age, parse_bytes};
-use mlxman_manifest::registry::{Contents, Registry, Row, SyncOptions};
+use mlxman_manifest::registry::{Contents, Registry, Row, Survey, SyncOptions};
 use mlxman_manifest::{AnswersCompared, HealthStatus, Verdict as Found, VerifiedModel};
 use mlxman_store::{FoundModel, RepoKind, Scan, StoreKind, StoreSpec};
 use mlxman_verify::protocol::{DtypeChoice, Level, Measure};
@@ -23,7 +23,7 @@ use crate::table::{bytes, number, plural, rate, render, text};
 pub(super) const STARTUP: Duration = Duration::from_secs(60);
 
 /// A model that was chosen: where it lies, and its row if the registry has one.
-struct Chosen {
+pub(super) struct Chosen {
     spec: StoreSpec,
     key: String,
     /// Its directory, where that was named and the registry does not know it.
@@ -37,7 +37,7 @@ pub(super) fn run(args: &Verify, context: &Context) -> Result<Verdict> {
     if args.list_families {
         return list_families(context);
     }
-    let timeout = duration(&args.timeout)?;
+    let timeout = duration("--timeout", &args.timeout)?;
     let memory_limit = match &args.memory_limit {
         Some(text) => {
             Some(parse_bytes(text).map_err(|error| wrong(format!("--memory-limit {text}: {error}")))?)
@@ -45,48 +45,28 @@ pub(super) fn run(args: &Verify, context: &Context) -> Result<Verdict> {
         None => machine::available_memory(),
     };
     let answering = answering(args)?;
+    if args.level == Some(args::Level::Integrity) {
+        return super::integrity::run(args, context);
+    }
+    for (given, name) in [(args.again, "--again"), (args.budget.is_some(), "--budget")] {
+        if given {
+            return Err(wrong(format!("{name} goes with --level integrity")));
+        }
+    }
     catch_interrupts();
     let (chosen, contents) = choose(args, context)?;
     let (specs, options) = looking(&chosen, context);
     let survey = context.registry.survey(&specs, &context.catalog()?, &options)?;
-    let mut unread = 0;
-    for store in &survey.stores {
-        if let Err(error) = &store.scan {
-            context.printer.warning(&error.to_string());
-            unread += 1;
-        }
-    }
-    let mut tasks: Vec<Task<'_>> = Vec::new();
-    let mut rows: Vec<Option<&Row>> = Vec::new();
-    let mut vanished = false;
-    for one in &chosen {
-        let scan =
-            survey.stores.iter().find(|store| store.spec == one.spec).and_then(|s| s.scan.as_ref().ok());
-        let Some(scan) = scan else { continue };
-        let Some(found) = found(one, scan) else {
-            let what = one.dir.clone().unwrap_or_else(|| one.spec.root().join(&one.key));
-            context.printer.warning(&format!("there is no model in {}", what.display()));
-            vanished = true;
-            continue;
-        };
-        if !one.named && found.repo.as_ref().is_some_and(|repo| repo.kind != RepoKind::Model) {
-            continue;
-        }
-        tasks.push(task(one, scan, found, context));
-        rows.push(one.row.as_ref());
-    }
-    if tasks.is_empty() && !context.printer.json {
-        context.printer.status("there is no model to verify");
-    }
+    let Tasks { tasks, rows, vanished, unread } = tasks(&chosen, &survey, context);
     let base = |id: &str| base(&contents, id);
     let plan = Plan {
-        level: args.level.map(level),
+        level: args.level.and_then(level),
         strict: args.strict,
         dtype: dtype(args.dtype),
         measure: measure(args),
         timeout,
         memory_limit,
-        jobs: usize::from(args.jobs),
+        jobs: usize::from(args.jobs.unwrap_or(1)),
         answering,
         worker: Ok(launch(context, timeout)),
         base: &base,
@@ -131,12 +111,53 @@ pub(super) fn run(args: &Verify, context: &Context) -> Result<Verdict> {
     Ok(if tasks.is_empty() && unread > 0 { Verdict::Failed } else { Verdict::of(problems) })
 }
 
+/// The models that are to be verified.
+pub(super) struct Tasks<'a> {
+    pub(super) tasks: Vec<Task<'a>>,
+    /// The row of each, where the registry has one.
+    pub(super) rows: Vec<Option<&'a Row>>,
+    /// Whether one that was named is not there.
+    pub(super) vanished: bool,
+    /// Stores that cannot be read.
+    pub(super) unread: usize,
+}
+
+pub(super) fn tasks<'a>(chosen: &'a [Chosen], survey: &'a Survey, context: &Context) -> Tasks<'a> {
+    let mut all = Tasks { tasks: Vec::new(), rows: Vec::new(), vanished: false, unread: 0 };
+    for store in &survey.stores {
+        if let Err(error) = &store.scan {
+            context.printer.warning(&error.to_string());
+            all.unread += 1;
+        }
+    }
+    for one in chosen {
+        let scan =
+            survey.stores.iter().find(|store| store.spec == one.spec).and_then(|s| s.scan.as_ref().ok());
+        let Some(scan) = scan else { continue };
+        let Some(found) = found(one, scan) else {
+            let what = one.dir.clone().unwrap_or_else(|| one.spec.root().join(&one.key));
+            context.printer.warning(&format!("there is no model in {}", what.display()));
+            all.vanished = true;
+            continue;
+        };
+        if !one.named && found.repo.as_ref().is_some_and(|repo| repo.kind != RepoKind::Model) {
+            continue;
+        }
+        all.tasks.push(task(one, scan, found, context));
+        all.rows.push(one.row.as_ref());
+    }
+    if all.tasks.is_empty() && !context.printer.json {
+        context.printer.status("there is no model to verify");
+    }
+    all
+}
+
 fn of_pass(results: &[VerifiedModel]) -> usize {
     results.iter().filter(|result| result.verification.verdict == Found::Pass).count()
 }
 
 /// The models that are meant, after a fast look that gives each a manifest to write into.
-fn choose(args: &Verify, context: &Context) -> Result<(Vec<Chosen>, Contents)> {
+pub(super) fn choose(args: &Verify, context: &Context) -> Result<(Vec<Chosen>, Contents)> {
     let mut dirs: Vec<Option<PathBuf>> = Vec::new();
     for asked in &args.model {
         let is_path = ["/", "./", "../", "~"].iter().any(|start| asked.starts_with(start))
@@ -235,7 +256,7 @@ fn of_row(row: &Row, named: bool) -> Option<Chosen> {
 }
 
 /// The stores to look at for these models, and nothing else in them.
-fn looking(chosen: &[Chosen], context: &Context) -> (Vec<StoreSpec>, SyncOptions) {
+pub(super) fn looking(chosen: &[Chosen], context: &Context) -> (Vec<StoreSpec>, SyncOptions) {
     let mut specs: Vec<StoreSpec> = Vec::new();
     for one in chosen {
         if !specs.contains(&one.spec) {
@@ -334,24 +355,26 @@ fn answering(args: &Verify) -> Result<Answering> {
     })
 }
 
-fn duration(text: &str) -> Result<Duration> {
+pub(super) fn duration(option: &str, text: &str) -> Result<Duration> {
     let seconds = match text.parse::<f64>() {
         Ok(seconds) => Duration::try_from_secs_f64(seconds).ok(),
         Err(_) => {
-            let age = parse_age(text).map_err(|error| wrong(format!("--timeout {text}: {error}")))?;
+            let age = parse_age(text).map_err(|error| wrong(format!("{option} {text}: {error}")))?;
             age.to_std().ok()
         }
     };
     seconds
         .filter(|time| !time.is_zero())
-        .ok_or_else(|| wrong(format!("--timeout {text}: it has to be longer than nothing")))
+        .ok_or_else(|| wrong(format!("{option} {text}: it has to be longer than nothing")))
 }
 
-fn level(level: args::Level) -> Level {
+/// The level for a worker; none for what needs none.
+fn level(level: args::Level) -> Option<Level> {
     match level {
-        args::Level::Structure => Level::Structure,
-        args::Level::Load => Level::Load,
-        args::Level::Generate => Level::Generate,
+        args::Level::Structure => Some(Level::Structure),
+        args::Level::Integrity => None,
+        args::Level::Load => Some(Level::Load),
+        args::Level::Generate => Some(Level::Generate),
     }
 }
 

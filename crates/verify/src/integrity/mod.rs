@@ -9,14 +9,17 @@ mod hasher;
 mod queue;
 mod read;
 mod report;
+#[cfg(test)]
+mod tests;
 
+use std::cell::Cell;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
-use mlxman_manifest::registry::{Check, Checks, HashKind, KnownHash};
+use mlxman_manifest::registry::{Check, Checks, HashKind, KnownHash, Marks};
 use mlxman_manifest::{ChangedSince, DamagedHow, Format, VerifiedModel};
 use mlxman_store::{FileEntry, Scan, Stat};
 use schemars::JsonSchema;
@@ -310,12 +313,22 @@ impl Shared<'_> {
                 should.and_then(|(kind, hash)| Some((checks.marks_of(*kind, hash)?.clone(), hash.clone())));
             (should, checks.begun(stat).cloned())
         };
-        let read = AtomicU64::new(0);
-        let step = |bytes: u64| {
+        let read = Cell::new(0);
+        let noted = Cell::new(Instant::now());
+        let step = |bytes: u64, marks: Option<&[String]>| {
             let now = self.done.fetch_add(bytes, Ordering::Relaxed) + bytes;
             self.observer.reading(now.min(self.total), self.total, &content.file.real);
-            let read = read.fetch_add(bytes, Ordering::Relaxed) + bytes;
-            !self.observer.interrupted() && self.queue.goes_on(first, read)
+            read.set(read.get() + bytes);
+            if let (Some(marks), [kind]) = (marks, content.kinds.as_slice())
+                && noted.get().elapsed() >= KEEP_EVERY
+            {
+                noted.set(Instant::now());
+                let marks = Marks { kind: *kind, at: marks.to_vec() };
+                let check = Check::new(stat, self.plan.now, BTreeMap::new(), Some(marks));
+                self.keep(|checks| checks.insert_partly(check));
+            }
+            self.keep(|_| {});
+            !self.observer.interrupted() && self.queue.goes_on(first, read.get())
         };
         let resumes = begun.is_some();
         let mut wanted =

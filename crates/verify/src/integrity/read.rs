@@ -12,6 +12,9 @@ use super::hasher::Hasher;
 /// How much is read at once; a part is a multiple of it.
 pub(super) const PIECE: usize = 1 << 20;
 
+/// See [`Wanted::read`].
+pub(super) type Step<'a> = dyn Fn(u64, Option<&[String]>) -> bool + 'a;
+
 /// What is wanted of one content.
 pub(super) struct Wanted<'a> {
     pub(super) scan: &'a Scan,
@@ -48,8 +51,9 @@ pub(super) struct Hashes {
 }
 
 impl Wanted<'_> {
-    /// Reads it. `step` is told how much was read since it was asked last, and says whether to go on.
-    pub(super) fn read(&self, buffer: &mut [u8], step: &dyn Fn(u64) -> bool) -> Done {
+    /// Reads it. `step` is told how much was read since it was asked last, and the marks if there is a new one; it
+    /// says whether to go on.
+    pub(super) fn read(&self, buffer: &mut [u8], step: &Step<'_>) -> Done {
         match self.try_read(buffer, step) {
             Ok(done) => done,
             // What `Scan::open` says of a file that took another's place; a read never says so.
@@ -58,7 +62,7 @@ impl Wanted<'_> {
         }
     }
 
-    fn try_read(&self, buffer: &mut [u8], step: &dyn Fn(u64) -> bool) -> io::Result<Done> {
+    fn try_read(&self, buffer: &mut [u8], step: &Step<'_>) -> io::Result<Done> {
         let mut file = self.scan.open(self.file)?;
         let size = self.file.stat.size;
         if !is_as_seen(&file, &self.file.stat)? {
@@ -91,7 +95,8 @@ impl Wanted<'_> {
             if read == 0 {
                 break;
             }
-            if at > 0 && at % CHUNK == 0 && at / CHUNK > marks.len() as u64 {
+            let part_ends = at > 0 && at % CHUNK == 0 && at / CHUNK > marks.len() as u64;
+            if part_ends {
                 for (index, hasher) in hashers.iter_mut().enumerate() {
                     let mark = hasher.mark();
                     if index == 0 {
@@ -108,7 +113,7 @@ impl Wanted<'_> {
                 // It grows.
                 return Ok(Done::Changed);
             }
-            if !step(read as u64) && at < size {
+            if !step(read as u64, part_ends.then_some(marks.as_slice())) && at < size {
                 let kind = self.kinds.first().copied().filter(|_| self.kinds.len() == 1 && !marks.is_empty());
                 return Ok(Done::Stopped(kind.map(|kind| Marks { kind, at: marks })));
             }

@@ -189,39 +189,40 @@ fn hashing(size: &Size) {
     report(size, "first full sync", &times, &[("sync", "b3sum")]);
 }
 
-/// Checking the contents of the same, beside what `openssl speed` says of SHA-256 on all cores: in memory, and without
-/// reading a file.
+/// Checking the contents of the same, beside OpenSSL: reading the same files, as many at once; and in memory on all cores,
+/// which is what it does without reading anything.
 fn integrity(size: &Size) {
     let sandbox = Sandbox::new(env!("CARGO_BIN_EXE_mlxman"));
     let blobs = large_model(&sandbox.hub(), size.mebibytes);
     let bytes: u64 = blobs.iter().map(|blob| fs_err::metadata(blob).expect("the blob").len()).sum();
+    let cores = std::thread::available_parallelism().map_or(1, usize::from).to_string();
+    let script = "printf '%s\\0' \"$@\" | xargs -0 -n 1 -P \"$0\" openssl dgst -sha256";
+    let mut words = vec!["-c", script, cores.as_str()];
+    words.extend(blobs.iter().map(|path| path.to_str().expect("UTF-8")));
     let args = ["verify", "--level", "integrity", "--again", "--quiet"];
-    let case = mlxman(&sandbox, "verify --level integrity", &args);
-    let _ = sandbox.run(args).success();
-    let (mut rates, mut ratios) = (Vec::new(), Vec::new());
-    for _ in 0..size.rounds.div_ceil(2) {
-        let rate = bytes as f64 / time(&mut (case.command)()).as_secs_f64();
-        rates.push(rate / 1e9);
-        if !size.test
-            && let Some(openssl) = openssl_rate()
-        {
-            ratios.push(rate / openssl);
-        }
+    let mut cases = vec![mlxman(&sandbox, "integrity", &args)];
+    let has_openssl = !size.test && openssl_rate(&cores).is_some();
+    cases.extend(has_openssl.then(|| case(&sandbox, "openssl dgst", "/bin/sh", &words)));
+    let times = measure(size, size.rounds.div_ceil(2), &cases);
+    report(size, "verify --level integrity, SHA-256", &times, &[("integrity", "openssl dgst")]);
+    let memory: Vec<f64> = (0..3).filter_map(|_| openssl_rate(&cores).filter(|_| has_openssl)).collect();
+    if let (Some(ours), false) = (times.first(), memory.is_empty()) {
+        let mut seconds: Vec<f64> = ours.rounds.iter().map(Duration::as_secs_f64).collect();
+        let rate = bytes as f64 / spread(&mut seconds).1;
+        let openssl = spread(&mut memory.clone()).1;
+        println!(
+            "  {:.2} GB/s; openssl speed, in memory, {:.2} GB/s: {:.2}",
+            rate / 1e9,
+            openssl / 1e9,
+            rate / openssl
+        );
     }
-    if size.test {
-        return;
-    }
-    let (low, median, high) = spread(&mut rates);
-    println!("\nintegrity, SHA-256\n  verify --level integrity      {median:.2} GB/s  ({low:.2}–{high:.2})");
-    let (low, median, high) = spread(&mut ratios);
-    println!("  verify / openssl speed        {median:.2}  ({low:.2}–{high:.2})");
 }
 
 /// Bytes a second that OpenSSL hashes in memory, on all cores at once.
-fn openssl_rate() -> Option<f64> {
-    let cores = std::thread::available_parallelism().map_or(1, usize::from).to_string();
+fn openssl_rate(cores: &str) -> Option<f64> {
     let mut command = Command::new("openssl");
-    command.args(["speed", "-multi", &cores, "-evp", "sha256", "-bytes", "1048576", "-seconds", "2"]);
+    command.args(["speed", "-multi", cores, "-evp", "sha256", "-bytes", "1048576", "-seconds", "2"]);
     let output = command.stdin(Stdio::null()).output().ok()?;
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     let line = text.lines().find(|line| line.starts_with("sha256"))?;

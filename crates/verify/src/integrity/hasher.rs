@@ -11,7 +11,7 @@ use sha2::{Digest as _, Sha256};
 pub(super) enum Hasher {
     Sha256(Sha256),
     GitSha1(Sha1),
-    Blake3(Tree),
+    Blake3(Box<Tree>),
 }
 
 /// BLAKE3 is a tree: each part has a value of its own, and the values of the parts make the hash.
@@ -31,7 +31,9 @@ impl Hasher {
                 hasher.update(format!("blob {size}\0").as_bytes());
                 Hasher::GitSha1(hasher)
             }
-            HashKind::Blake3 => Hasher::Blake3(Tree { parts: Vec::new(), now: blake3::Hasher::new() }),
+            HashKind::Blake3 => {
+                Hasher::Blake3(Box::new(Tree { parts: Vec::new(), now: blake3::Hasher::new() }))
+            }
         }
     }
 
@@ -45,7 +47,7 @@ impl Hasher {
                 let parts: Vec<ChainingValue> =
                     marks.iter().map(|mark| unhex(mark)?.try_into().ok()).collect::<Option<_>>()?;
                 let now = part_at(parts.len());
-                Hasher::Blake3(Tree { parts, now })
+                Hasher::Blake3(Box::new(Tree { parts, now }))
             }
         })
     }
@@ -78,10 +80,10 @@ impl Hasher {
         match self {
             Hasher::Sha256(hasher) => hex(&hasher.finalize()),
             Hasher::GitSha1(hasher) => hex(&hasher.finalize()),
-            Hasher::Blake3(Tree { parts, now }) if parts.is_empty() => now.finalize().to_hex().to_string(),
-            Hasher::Blake3(Tree { mut parts, now }) => {
-                parts.push(now.finalize_non_root());
-                let (left, right) = parts.split_at(left_of(parts.len()));
+            Hasher::Blake3(tree) if tree.parts.is_empty() => tree.now.finalize().to_hex().to_string(),
+            Hasher::Blake3(mut tree) => {
+                tree.parts.push(tree.now.finalize_non_root());
+                let (left, right) = tree.parts.split_at(left_of(tree.parts.len()));
                 merge_subtrees_root(&merged(left), &merged(right), Mode::Hash).to_hex().to_string()
             }
         }

@@ -95,7 +95,7 @@ impl Wanted<'_> {
             if read == 0 {
                 break;
             }
-            let part_ends = at > 0 && at % CHUNK == 0 && at / CHUNK > marks.len() as u64;
+            let part_ends = at > 0 && at.is_multiple_of(CHUNK) && at / CHUNK > marks.len() as u64;
             if part_ends {
                 for (index, hasher) in hashers.iter_mut().enumerate() {
                     let mark = hasher.mark();

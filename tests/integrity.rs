@@ -502,7 +502,7 @@ fn what_cannot_be_read_fails() {
     let lab = Lab::new();
     let all = models(&lab.hub, &["acme/a", "acme/b"]);
     let blob = all[0].blob_of("NOTES.md");
-    fs_err::set_permissions(&blob, std::os::unix::fs::PermissionsExt::from_mode(0)).expect("permissions");
+    fs_err::set_permissions(&blob, std::os::unix::fs::PermissionsExt::from_mode(0o000)).expect("permissions");
     if fs_err::File::open(&blob).is_ok() {
         // Nothing is closed to this user.
         return;

@@ -205,11 +205,11 @@ fn integrity(size: &Size) {
     cases.extend(has_openssl.then(|| case(&sandbox, "openssl dgst", "/bin/sh", &words)));
     let times = measure(size, size.rounds.div_ceil(2), &cases);
     report(size, "verify --level integrity, SHA-256", &times, &[("integrity", "openssl dgst")]);
-    let memory: Vec<f64> = (0..3).filter_map(|_| openssl_rate(&cores).filter(|_| has_openssl)).collect();
+    let mut memory: Vec<f64> = (0..3).filter_map(|_| openssl_rate(&cores).filter(|_| has_openssl)).collect();
     if let (Some(ours), false) = (times.first(), memory.is_empty()) {
         let mut seconds: Vec<f64> = ours.rounds.iter().map(Duration::as_secs_f64).collect();
         let rate = bytes as f64 / spread(&mut seconds).1;
-        let openssl = spread(&mut memory.clone()).1;
+        let openssl = spread(&mut memory).1;
         println!(
             "  {:.2} GB/s; openssl speed, in memory, {:.2} GB/s: {:.2}",
             rate / 1e9,

@@ -188,12 +188,12 @@ pub fn run(
         done: AtomicU64::new(0),
         total,
     };
-    let started = Instant::now();
     for (at, left) in left.iter().enumerate() {
         if *left == 0 {
             shared.finish(at);
         }
     }
+    let started = Instant::now();
     in_threads(plan.threads.min(room), || shared.work());
     let seconds = started.elapsed().as_secs_f64();
     // What was not reached is told too.

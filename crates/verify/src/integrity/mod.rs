@@ -19,7 +19,7 @@ use std::sync::{Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
-use mlxman_manifest::registry::{Check, Checks, HashKind, KnownHash, Marks};
+use mlxman_manifest::registry::{CHUNK, Check, Checks, HashKind, KnownHash, Marks};
 use mlxman_manifest::{ChangedSince, DamagedHow, Format, VerifiedModel};
 use mlxman_store::{FileEntry, Scan, Stat};
 use schemars::JsonSchema;
@@ -172,7 +172,11 @@ pub fn run(
     for user in to_read.iter().flat_map(|one| &contents[one.at].users) {
         left[*user] += 1;
     }
-    let total = to_read.iter().map(|one| one.size).sum();
+    // Of what an earlier run began with only the rest is read.
+    let behind =
+        |stat: &Stat| checks.begun(stat).map_or(0, |marks| (marks.at.len() as u64).saturating_mul(CHUNK));
+    let rest = |one: &Waiting| one.size.saturating_sub(behind(&contents[one.at].file.stat));
+    let total = to_read.iter().map(rest).fold(0, u64::saturating_add);
     let room = to_read.len();
     let shared = Shared {
         tasks,

@@ -5,6 +5,7 @@ mod contract;
 mod damage;
 mod find;
 mod guarding;
+mod integrity;
 mod lab;
 mod needed;
 mod nothing_lost;

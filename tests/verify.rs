@@ -583,6 +583,27 @@ fn results_are_kept_and_found_again() {
 }
 
 #[test]
+fn a_look_at_the_contents_takes_no_speed_away() {
+    let bench = Bench::new(&["ok"]);
+    let _ = bench.lab.run(["sync"]).success();
+    let _ = bench.verify(&["ok"]).success();
+    let asked = bench.requests().len();
+    let row = bench.one(&["ok", "--level", "integrity"], 0);
+    assert_eq!((&row["level"], &row["verdict"]), (&json!("integrity"), &json!("pass")));
+    assert_eq!(bench.requests().len(), asked, "no worker is asked");
+    let list = bench.lab.list();
+    let kept = model(&list, "ok");
+    assert_eq!(
+        (&kept["verification"]["generation_tps"], &kept["integrity"]["verdict"]),
+        (&json!(12.5), &json!("pass"))
+    );
+    let levels: Vec<Value> = bench.history().iter().map(|line| line["level"].clone()).collect();
+    assert_eq!(levels, ["generate", "integrity"]);
+    let _ = bench.verify(&["ok"]).success();
+    assert_eq!(model(&bench.lab.list(), "ok")["integrity"]["verdict"], "pass");
+}
+
+#[test]
 fn a_result_outlives_syncs_and_not_the_files() {
     let bench = Bench::new(&["ok"]);
     let _ = bench.lab.run(["tag", "ok", "x"]);

@@ -723,7 +723,7 @@ _mlxman() {
             return 0
             ;;
         mlxman__subcmd__verify)
-            opts="-p -g -n -j -q -h --models --tags --quantization --fused-only --missing-only --filter --level --strict --list-families --quick --bench --prompt-tokens --generated-tokens --trials --dtype --record-answers --answers --timeout --memory-limit --jobs --store --json --quiet --store-timeout --config --help"
+            opts="-p -g -n -j -q -h --models --tags --quantization --fused-only --missing-only --filter --level --again --budget --strict --list-families --quick --bench --prompt-tokens --generated-tokens --trials --dtype --record-answers --answers --timeout --memory-limit --jobs --store --json --quiet --store-timeout --config --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -746,7 +746,11 @@ _mlxman() {
                     return 0
                     ;;
                 --level)
-                    COMPREPLY=($(compgen -W "structure load generate" -- "${cur}"))
+                    COMPREPLY=($(compgen -W "structure integrity load generate" -- "${cur}"))
+                    return 0
+                    ;;
+                --budget)
+                    COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
                 --prompt-tokens)

@@ -97,8 +97,10 @@ complete -c mlxman -n "__fish_mlxman_using_subcommand verify" -l tags -d 'Models
 complete -c mlxman -n "__fish_mlxman_using_subcommand verify" -l quantization -d 'Models with any of these quantizations: 4bit, 8bit, bf16, mxfp4, mixed, mixed-4-8bit, Q4_K_M' -r
 complete -c mlxman -n "__fish_mlxman_using_subcommand verify" -l filter -d 'Only models of which this holds, such as \'size>1.5GB\', \'used>30d\', \'health!=complete\', \'arch~qwen*\'' -r
 complete -c mlxman -n "__fish_mlxman_using_subcommand verify" -l level -d 'How far to go; as far as the model and the machine allow by default' -r -f -a "structure\t'The files are there, and agree with each other and with their headers'
+integrity\t'The contents are those that hashes name: all are read, and nothing is loaded'
 load\t'Every tensor was read through MLX and is finite'
 generate\t'A prompt was read and tokens were generated'"
+complete -c mlxman -n "__fish_mlxman_using_subcommand verify" -l budget -d 'With `--level integrity`: read for so long, what was checked longest ago first; seconds, or 90s, 10m, 2h' -r
 complete -c mlxman -n "__fish_mlxman_using_subcommand verify" -s p -l prompt-tokens -d 'Tokens of the prompt' -r
 complete -c mlxman -n "__fish_mlxman_using_subcommand verify" -s g -l generated-tokens -d 'Tokens to generate' -r
 complete -c mlxman -n "__fish_mlxman_using_subcommand verify" -s n -l trials -d 'Trials, of which the median counts' -r
@@ -110,12 +112,13 @@ float16\t'IEEE half precision'"
 complete -c mlxman -n "__fish_mlxman_using_subcommand verify" -l answers -d 'Compare with recorded answers, else with reference.json in the model\'s directory; or with this file' -r -F
 complete -c mlxman -n "__fish_mlxman_using_subcommand verify" -l timeout -d 'Give one model up after so long: seconds, or 90s, 10m, 2h' -r
 complete -c mlxman -n "__fish_mlxman_using_subcommand verify" -l memory-limit -d 'Memory that models may take, such as 12GB; the machine\'s available memory by default' -r
-complete -c mlxman -n "__fish_mlxman_using_subcommand verify" -s j -l jobs -d 'Models at once, where memory allows' -r
+complete -c mlxman -n "__fish_mlxman_using_subcommand verify" -s j -l jobs -d 'Models at once, where memory allows, one by default; with `--level integrity` files at once, by default as many as the machine has cores' -r
 complete -c mlxman -n "__fish_mlxman_using_subcommand verify" -l store -d 'Use only this store, as hub=PATH or folder=PATH (repeatable); a word without `=` selects among the known stores' -r
 complete -c mlxman -n "__fish_mlxman_using_subcommand verify" -l store-timeout -d 'Give up a store that does not answer for so long' -r
 complete -c mlxman -n "__fish_mlxman_using_subcommand verify" -l config -d 'Read this configuration instead of $XDG_CONFIG_HOME/mlxman/config.toml' -r -F
 complete -c mlxman -n "__fish_mlxman_using_subcommand verify" -l fused-only -d 'Only models with an adapter fused in'
 complete -c mlxman -n "__fish_mlxman_using_subcommand verify" -l missing-only -d 'Only models whose files are gone'
+complete -c mlxman -n "__fish_mlxman_using_subcommand verify" -l again -d 'With `--level integrity`: read again what was found whole and has not changed since'
 complete -c mlxman -n "__fish_mlxman_using_subcommand verify" -l strict -d 'Take a model whose architecture no decoder is known for, or an adapter of an unknown kind, as failed'
 complete -c mlxman -n "__fish_mlxman_using_subcommand verify" -l list-families -d 'Print the architectures that a decoder is known for, by their `model_type`, and do nothing else'
 complete -c mlxman -n "__fish_mlxman_using_subcommand verify" -l quick -d 'Measure in a few seconds a model (this is the default)'

@@ -182,6 +182,8 @@ pub(crate) struct List {
 pub(crate) enum Level {
     /// The files are there, and agree with each other and with their headers
     Structure,
+    /// The contents are those that hashes name: all are read, and nothing is loaded
+    Integrity,
     /// Every tensor was read through MLX and is finite
     Load,
     /// A prompt was read and tokens were generated
@@ -212,6 +214,12 @@ pub(crate) struct Verify {
     /// How far to go; as far as the model and the machine allow by default
     #[arg(long, value_enum)]
     pub(crate) level: Option<Level>,
+    /// With `--level integrity`: read again what was found whole and has not changed since
+    #[arg(long, help_heading = "Integrity")]
+    pub(crate) again: bool,
+    /// With `--level integrity`: read for so long, what was checked longest ago first; seconds, or 90s, 10m, 2h
+    #[arg(long, value_name = "TIME", help_heading = "Integrity")]
+    pub(crate) budget: Option<String>,
     /// Take a model whose architecture no decoder is known for, or an adapter of an unknown kind, as failed
     #[arg(long)]
     pub(crate) strict: bool,
@@ -248,9 +256,10 @@ pub(crate) struct Verify {
     /// Memory that models may take, such as 12GB; the machine's available memory by default
     #[arg(long, value_name = "SIZE", help_heading = "Limits")]
     pub(crate) memory_limit: Option<String>,
-    /// Models at once, where memory allows
-    #[arg(long, short, value_name = "N", default_value_t = 1, help_heading = "Limits", value_parser = clap::value_parser!(u16).range(1..=64))]
-    pub(crate) jobs: u16,
+    /// Models at once, where memory allows, one by default; with `--level integrity` files at once, by default as many
+    /// as the machine has cores
+    #[arg(long, short, value_name = "N", help_heading = "Limits", value_parser = clap::value_parser!(u16).range(1..=64))]
+    pub(crate) jobs: Option<u16>,
 }
 
 #[derive(Debug, clap::Args)]

@@ -70,6 +70,10 @@ pub struct Manifest {
     /// What the newest verification found.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub verification: Option<Verification>,
+    /// What the newest verification of its contents found (the level `integrity`): it says nothing of speeds, and
+    /// takes no other result away.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub integrity: Option<Verification>,
     /// Tags found, from the catalog and the README, with the user's added and those the user took away left out.
     #[serde(default)]
     pub tags: Vec<String>,

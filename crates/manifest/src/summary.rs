@@ -110,6 +110,9 @@ pub struct Summary {
     /// What the newest verification found.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub verified: Option<VerifiedSummary>,
+    /// What the newest verification of its contents found.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub integrity: Option<VerifiedSummary>,
 }
 
 impl Summary {
@@ -154,6 +157,7 @@ impl Summary {
             modified: storage.last_modified,
             used: storage.last_accessed,
             verified: manifest.verification.as_ref().map(VerifiedSummary::of),
+            integrity: manifest.integrity.as_ref().map(VerifiedSummary::of),
         }
     }
 

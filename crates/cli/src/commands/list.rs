@@ -140,6 +140,7 @@ fn table(
         text("VERIFIED", if verified { 0 } else { 9 }),
         number("TOK/S", if verified { 0 } else { 9 }),
         text("DTYPE", if verified { 0 } else { 9 }),
+        text("CONTENTS", if verified { 0 } else { 9 }),
         text("TAGS", 7),
         text("STORE", 8),
     ];
@@ -166,6 +167,10 @@ fn table(
                     .filter(|verified| !verified.stale && verified.generation_tps.is_some())
                     .and_then(|verified| verified.dtype.clone())
                     .unwrap_or_default(),
+                summary.integrity.as_ref().filter(|_| verified).map_or_else(String::new, |found| {
+                    let stale = if found.stale { "stale: " } else { "" };
+                    format!("{stale}{} {}", found.verdict.word(), age(Some(found.at), context.now))
+                }),
                 summary.tags.join(","),
                 if several { summary.store.clone() } else { String::new() },
             ]

@@ -4,6 +4,7 @@ mod clean_apply;
 mod clean_preview;
 mod completions;
 mod doctor;
+mod integrity;
 mod list;
 mod man;
 mod note;

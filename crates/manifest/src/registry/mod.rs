@@ -5,6 +5,7 @@
 //! <home>/index.json                                          made again when lost
 //! <home>/hashes.json                                         BLAKE3 by device, inode, size and time; made again when lost
 //! <home>/catalog/*.json                                      the user's own catalog entries
+//! <home>/checks.json                                         which contents were found whole, and when
 //! <home>/history.jsonl                                       what every verification found, a line each
 //! <home>/answers/*.answers.json                              answers that verifications recorded
 //! <home>/lock                                                held while the registry is written
@@ -13,6 +14,7 @@
 //! ```
 
 mod across;
+mod checks;
 mod commit;
 mod edit;
 mod fusion;
@@ -37,6 +39,7 @@ use std::time::Duration;
 use mlxman_store::StoreSpec;
 use serde_json::Value;
 
+pub use checks::{CHUNK, Check, Checks, HashKind, KnownHash, Marks};
 pub use commit::{store_record, unusable};
 pub use index::{StoreProblem, StoreRecord};
 pub use load::of_store as store_problem;

@@ -387,6 +387,7 @@ pub(super) fn assemble(
         },
         health,
         verification: None,
+        integrity: None,
         tags,
         notes: None,
         pinned: false,

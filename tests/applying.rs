@@ -20,6 +20,9 @@ fn lab() -> (Lab, Snapshot) {
     let _ = llama.snapshot(&four_bit(2).files()).with_ref("main");
     let _ = lab.hub.repo("acme/qwen").snapshot(&ModelSpec::new("qwen2").files()).with_ref("main");
     let _ = lab.hub.repo("other/phi").snapshot(&four_bit(3).files()).with_ref("main");
+    // Nobody has written to it just now.
+    old_below(lab.hub.root(), 20 * DAY);
+    old_below(&detached.path(), 30 * DAY);
     lab.sync();
     (lab, detached)
 }
@@ -370,6 +373,19 @@ fn a_download_that_holds_a_lock_keeps_its_repo() {
     assert!(Frozen::of(lab.hub.root()).differing(&before).is_empty());
     drop(file);
     assert_eq!(done(&apply(&lab, &path).success().json()), ["acme/qwen"]);
+}
+
+/// Between two files a download holds no lock.
+#[test]
+fn a_repo_that_was_written_to_a_moment_ago_is_left_alone() {
+    let (lab, detached) = lab();
+    let name = format!("acme/llama@{}", &detached.commit[..8]);
+    let (path, _) = write_plan(&lab, &["--models", &name]);
+    fs_err::create_dir_all(lab.hub.repo("acme/llama").snapshot_path(&"3".repeat(40))).expect("made");
+    let applied = apply(&lab, &path).expect_code(1).json();
+    assert!(skipped(&applied)[0].1.contains("less than a minute ago"), "{applied:#}");
+    old(&lab.hub.repo("acme/llama").snapshot_path(&"3".repeat(40)), DAY);
+    assert_eq!(done(&apply(&lab, &path).success().json()), [name]);
 }
 
 #[test]

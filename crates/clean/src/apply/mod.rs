@@ -12,7 +12,7 @@ use mlxman_manifest::Manifest;
 use schemars::{JsonSchema, Schema};
 use serde::{Deserialize, Serialize};
 
-use crate::plan::{Candidate, Item, ItemKind, PLAN_VERSION, Plan};
+use crate::plan::{Candidate, Item, ItemKind, PLAN_VERSION, Plan, Rule};
 use crate::trash::{
     Action, Carried, DirTimes, JOURNAL_VERSION, Journal, JournalRow, Purpose, Seen, Step, TRASH, Trash,
     TrashError, carry_out, is_in_trash, is_shared, prepare, trouble,
@@ -234,7 +234,7 @@ pub fn apply(
         return Err(other().into());
     }
     let mut applied = AppliedStore { store: store.to_owned(), ..AppliedStore::default() };
-    let Chosen { rows, shared } = choose(store, given, fresh, &mut applied);
+    let Chosen { rows, shared } = choose(store, given, fresh, watched, &mut applied);
     if rows.is_empty() {
         return Ok(applied);
     }
@@ -301,7 +301,13 @@ struct Chosen<'a> {
     shared: Vec<(Vec<usize>, &'a Item)>,
 }
 
-fn choose<'a>(store: &str, given: &Plan, fresh: &'a Plan, applied: &mut AppliedStore) -> Chosen<'a> {
+fn choose<'a>(
+    store: &str,
+    given: &Plan,
+    fresh: &'a Plan,
+    watched: &Watched,
+    applied: &mut AppliedStore,
+) -> Chosen<'a> {
     let mut named: HashMap<&str, &Item> = HashMap::new();
     for row in given.candidates.iter().filter(|row| row.store == store) {
         named.extend(row.items.iter().map(|item| (item.path.as_str(), item)));
@@ -322,10 +328,19 @@ fn choose<'a>(store: &str, given: &Plan, fresh: &'a Plan, applied: &mut AppliedS
     for row in given.candidates.iter().filter(|row| row.store == store) {
         let what = what_of(row);
         let skip = |reason: String| Skipped { what: what.clone(), reason };
+        if row.rule == Rule::Missing {
+            let reason = "its files are gone already; its record stays, with what you said of it";
+            applied.left.push(skip(reason.to_owned()));
+            continue;
+        }
         let Some((at, now)) = now.get(place_of(row)) else {
             applied.skipped.push(skip(why_not(row, fresh)));
             continue;
         };
+        if let Some(why) = watched.restless(place_of(row)) {
+            applied.skipped.push(skip(why));
+            continue;
+        }
         if now.items.is_empty() {
             applied.skipped.push(skip("there is nothing on the disk to remove".to_owned()));
             continue;

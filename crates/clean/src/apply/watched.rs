@@ -7,6 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::io;
 
+use chrono::{DateTime, TimeDelta, Utc};
 use mlxman_store::{DirHandle, EntryKind};
 
 use crate::plan::{ItemKind, Plan};
@@ -15,10 +16,15 @@ use crate::trash::{Action, Journal};
 /// Deeper directories are in no repo.
 const DEEPEST: u32 = 32;
 
+/// A repo that was written to so short ago may be in a download's hands between two files, when it holds no lock.
+const QUIET: TimeDelta = TimeDelta::seconds(60);
+
 /// What was in the repos of a plan before its store was read again.
 #[derive(Debug, Default)]
 pub struct Watched {
     repos: BTreeMap<String, Option<Marks>>,
+    /// Repos with a snapshot that stays and was written to a moment ago, with its directory.
+    restless: BTreeMap<String, String>,
 }
 
 /// Inode, time of last modification and size by path: of directories in `snapshots/`, and of files in `refs/`.
@@ -26,11 +32,34 @@ type Marks = BTreeMap<String, (u64, i64, u64)>;
 
 impl Watched {
     /// Looks at the repos that a plan's rows of one store lie in.
-    pub fn of(plan: &Plan, store: &str, root: &DirHandle) -> Self {
-        let rows = plan.candidates.iter().filter(|row| row.store == store);
-        let places = rows.flat_map(|row| [row.key.as_deref(), row.path.as_deref()]).flatten();
+    pub fn of(plan: &Plan, store: &str, root: &DirHandle, now: DateTime<Utc>) -> Self {
+        let rows = || plan.candidates.iter().filter(|row| row.store == store);
+        let places = rows().flat_map(|row| [row.key.as_deref(), row.path.as_deref()]).flatten();
         let repos: BTreeSet<&str> = places.filter_map(repo_of).collect();
-        Watched { repos: repos.into_iter().map(|repo| (repo.to_owned(), marks(root, repo).ok())).collect() }
+        let going: Vec<&str> = rows().filter_map(|row| row.key.as_deref()).collect();
+        let mut watched = Watched::default();
+        for repo in repos {
+            let marks = marks(root, repo).ok();
+            let stays = |path: &str| {
+                path.split('/').count() > 2 && !going.iter().any(|key| super::is_within(path, key))
+            };
+            let is_new = |mtime_ns| (now - DateTime::from_timestamp_nanos(mtime_ns)).abs() < QUIET;
+            let fresh = marks
+                .iter()
+                .flatten()
+                .find(|(path, (_, mtime, _))| path.contains("/snapshots/") && stays(path) && is_new(*mtime));
+            watched.restless.extend(fresh.map(|(path, _)| (repo.to_owned(), path.clone())));
+            watched.repos.insert(repo.to_owned(), marks);
+        }
+        watched
+    }
+
+    /// Why a row is not done now.
+    pub(super) fn restless(&self, place: &str) -> Option<String> {
+        let dir = self.restless.get(repo_of(place)?)?;
+        Some(format!(
+            "{dir} was written to less than a minute ago, and a download may go on with it: wait a minute"
+        ))
     }
 
     /// Why a row that was just done has to be taken back, if it has to be.

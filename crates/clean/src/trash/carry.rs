@@ -45,7 +45,7 @@ pub(crate) fn carry_out(
         return Err(trouble("a journal cannot be written")(error));
     }
     let mut carried = Carried::default();
-    let mut done = 0;
+    let mut work = Work { editor, journal, done: vec![false; journal.steps.len()] };
     let mut own: Vec<Vec<usize>> = vec![Vec::new(); journal.rows.len()];
     let mut shared = Vec::new();
     for (at, step) in journal.steps.iter().enumerate() {
@@ -55,20 +55,31 @@ pub(crate) fn carry_out(
         }
     }
     for (row, own) in own.iter().enumerate() {
-        done += do_row(editor, journal, row, own, &mut carried, settled);
-    }
-    for at in shared {
-        let step = &journal.steps[at];
-        if step.rows.iter().any(|row| carried.failed.contains_key(row)) {
-            continue;
-        }
-        match perform(editor, &journal.id, &step.action) {
-            Ok(Done::Yes) => done += 1,
-            Ok(Done::Left(why)) => carried.leave(&step.action, why),
-            // What several rows share stays then; that costs space, and nothing else.
-            Err(failed) => carried.left.push((failed.path.clone(), failed.to_string())),
+        let failed = work.row(own, &mut carried).err().or_else(|| settled(row, journal));
+        if let Some(why) = failed {
+            let why = work.back(own, why);
+            carried.failed.insert(row, why);
         }
     }
+    for at in shared.iter().copied() {
+        if journal.steps[at].rows.iter().all(|row| !carried.failed.contains_key(row)) {
+            work.shared(at, &mut carried);
+        }
+    }
+    if !shared.is_empty() {
+        // What several rows share went after the rows were asked about.
+        for (row, own) in own.iter().enumerate() {
+            let Some(why) = (!carried.failed.contains_key(&row)).then(|| settled(row, journal)).flatten()
+            else {
+                continue;
+            };
+            let of_row = shared.iter().copied().filter(|at| journal.steps[*at].rows.contains(&row));
+            let all: Vec<usize> = own.iter().copied().chain(of_row).collect();
+            let why = work.back(&all, why);
+            carried.failed.insert(row, why);
+        }
+    }
+    let done = work.done.iter().filter(|done| **done).count();
     finish(editor, journal, done)?;
     Ok(carried)
 }
@@ -82,47 +93,69 @@ impl Carried {
     }
 }
 
-fn do_row(
-    editor: &Editor<'_>,
-    journal: &Journal,
-    row: usize,
-    own: &[usize],
-    carried: &mut Carried,
-    settled: &dyn Fn(usize, &Journal) -> Option<String>,
-) -> usize {
-    let mut of_row: Vec<usize> = Vec::with_capacity(own.len());
-    let mut left = Vec::new();
-    let mut failed: Option<String> = None;
-    for &at in own {
-        let action = &journal.steps[at].action;
-        match perform(editor, &journal.id, action) {
-            Ok(Done::Yes) => of_row.push(at),
-            Ok(Done::Left(why)) => left.push((action, why)),
-            Err(why) => {
-                failed = Some(why.to_string());
-                break;
+/// A journal in the middle of its steps.
+struct Work<'a> {
+    editor: &'a Editor<'a>,
+    journal: &'a Journal,
+    /// Which steps are done, so far as is known.
+    done: Vec<bool>,
+}
+
+impl Work<'_> {
+    /// Does a row's own steps, up to the first one that cannot be done.
+    fn row(&mut self, own: &[usize], carried: &mut Carried) -> Result<(), String> {
+        let mut left = Vec::new();
+        for &at in own {
+            let action = &self.journal.steps[at].action;
+            match perform(self.editor, &self.journal.id, action) {
+                Ok(Done::Yes) => self.done[at] = true,
+                Ok(Done::Left(why)) => left.push((action, why)),
+                Err(failed) => {
+                    self.done[at] = may_be_done(action);
+                    return Err(failed.to_string());
+                }
+            }
+        }
+        left.into_iter().for_each(|(action, why)| carried.leave(action, why));
+        Ok(())
+    }
+
+    /// Does what several rows share. What of it cannot be done stays: that costs space, and nothing else.
+    fn shared(&mut self, at: usize, carried: &mut Carried) {
+        let action = &self.journal.steps[at].action;
+        match perform(self.editor, &self.journal.id, action) {
+            Ok(Done::Yes) => self.done[at] = true,
+            Ok(Done::Left(why)) => carried.leave(action, why),
+            Err(failed) => {
+                self.done[at] = may_be_done(action);
+                let why = self.back(&[at], failed.to_string());
+                carried.left.push((failed.path, why));
             }
         }
     }
-    let failed = failed.or_else(|| settled(row, journal));
-    let Some(mut why) = failed else {
-        left.into_iter().for_each(|(action, why)| carried.leave(action, why));
-        return of_row.len();
-    };
-    let mut stuck = 0;
-    let steps = || own.iter().map(|at| &journal.steps[*at]);
-    for at in of_row.into_iter().rev() {
-        if let Err(failed) = take_back(editor, &journal.id, &journal.steps[at].action) {
-            // It stays in the trash, where `undo` finds it.
-            why = format!("{why}; not all of it could be put back: {failed}");
-            stuck += 1;
+
+    /// Takes steps back, the last one first, and says why, and what could not be.
+    fn back(&mut self, steps: &[usize], mut why: String) -> String {
+        let id = &self.journal.id;
+        for &at in steps.iter().rev().filter(|at| self.done[**at]).collect::<Vec<_>>() {
+            match take_back(self.editor, id, &self.journal.steps[at].action) {
+                Ok(()) => self.done[at] = false,
+                // It stays in the trash, where `undo` finds it.
+                Err(stuck) => why = format!("{why}; not all of it could be put back: {stuck}"),
+            }
         }
+        let actions = || steps.iter().map(|at| &self.journal.steps[*at].action);
+        actions().for_each(|action| drop_made(self.editor, id, action));
+        let touched: HashSet<&str> = actions().flat_map(touched_by).collect();
+        let dirs = self.journal.dirs.iter().filter(|dir| touched.contains(dir.path.as_str()));
+        put_times_back(self.editor, dirs);
+        why
     }
-    steps().for_each(|step| drop_made(editor, &journal.id, &step.action));
-    let touched: HashSet<&str> = steps().flat_map(|step| touched_by(&step.action)).collect();
-    put_times_back(editor, journal.dirs.iter().filter(|dir| touched.contains(dir.path.as_str())));
-    carried.failed.insert(row, why);
-    stuck
+}
+
+/// Whether a step that failed may have been done all the same, where what was moved could not be looked at afterwards.
+fn may_be_done(action: &Action) -> bool {
+    !matches!(action, Action::MakeDir { .. })
 }
 
 /// The directories that a step changes.

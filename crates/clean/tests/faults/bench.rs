@@ -17,7 +17,7 @@ use mlxman_store::{Change, DirHandle, StoreKind, StoreSpec};
 use mlxman_testkit::{FolderStore, HubStore, ModelSpec, text};
 
 pub(crate) fn now() -> DateTime<Utc> {
-    "2026-11-20T12:00:00Z".parse().expect("a time")
+    Utc::now()
 }
 
 /// A store in a directory of its own.
@@ -131,6 +131,14 @@ impl Bench {
     }
 
     fn over(dir: tempfile::TempDir, kind: StoreKind, root: PathBuf) -> Self {
+        // Nobody has written to it just now.
+        for entry in walkdir(&root).into_iter().rev() {
+            mlxman_testkit::set_age(
+                &entry,
+                std::time::SystemTime::now(),
+                std::time::Duration::from_secs(86_400),
+            );
+        }
         let spec = StoreSpec::new(kind, root);
         let registry = Registry::at(dir.path().join("home"));
         Bench { _dir: dir, spec, registry }
@@ -170,7 +178,7 @@ impl Bench {
     ) -> Result<AppliedStore, Stopped> {
         let root = self.handle();
         let trash = Trash::open(&self.spec, &root, None, before)?;
-        let watched = Watched::of(given, &self.spec.id(), &root);
+        let watched = Watched::of(given, &self.spec.id(), &root, now());
         let fresh = self.plan(models, Some(&given.only()));
         Ok(apply(&trash, &self.spec.id(), (given, &fresh), &watched, now())?)
     }

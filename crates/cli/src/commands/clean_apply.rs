@@ -123,7 +123,7 @@ fn carry_out(
         };
         let trash = Trash::open(spec, &root, Some(&waiting), &freely)?;
         recover_in(context, &trash);
-        let watched = Watched::of(given, &spec.id(), &root);
+        let watched = Watched::of(given, &spec.id(), &root, chrono::Utc::now());
         // Made anew under the lock: whatever may keep a row is asked again.
         let filters = FilterSet::parse(&given.filters)?;
         let fresh = plan(context, &filters, std::slice::from_ref(spec), Some(&given.only()))?.plan;

@@ -5,7 +5,8 @@
 //! back a [`Scan`]: the models found, what else lies there, and a [`Ledger`] that can tell how many bytes the
 //! filesystem would get back if a given set of them went.
 //!
-//! It never prints, never reads the environment, never follows a link out of its store, and never writes.
+//! It never prints, never reads the environment or the clock, and never follows a link out of its store. It writes nothing
+//! but the log of uses ([`UseLog`]), which lies in no store.
 
 mod access;
 mod details;
@@ -20,6 +21,7 @@ mod problem;
 mod safe;
 mod scan;
 mod spec;
+mod uses;
 mod watch;
 
 pub use access::{DirHandle, Entry, EntryKind, Stat};
@@ -27,7 +29,7 @@ pub use details::{Details, Listing, ListingFile, LocalDownload, LocalFile};
 pub use filesystem::Filesystem;
 pub use held::Held;
 pub use layout::{Layout, layout_of};
-pub use ledger::{Ledger, OwnerId, Reclaim};
+pub use ledger::{Ledger, OwnerId, Reclaim, Tally};
 pub use links::{FileId, LooseLink, StoreLinks, Way, Waypoint, follow};
 pub use open_files::OpenFiles;
 pub use problem::{Problem, ProblemKind, Severity};
@@ -37,4 +39,5 @@ pub use scan::{
     Usage,
 };
 pub use spec::{ParseStoreError, Resolved, StoreKind, StoreSpec, resolve};
+pub use uses::{Use, UseLog, UsedBy, Uses};
 pub use watch::{Late, Progress, watch};

@@ -5,18 +5,54 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::PathBuf;
 
 use anyhow::{Context as _, Result};
-use mlxman_clean::{Asked, Candidate, PinnedElsewhere, Plan, preview};
+use mlxman_clean::{Asked, Candidate, PinnedElsewhere, Plan, Policies, PolicyArgs, preview};
 use mlxman_manifest::Summary;
 use mlxman_manifest::registry::{Row, Survey};
 use mlxman_store::{FileId, Scan, Severity, StoreSpec, watch};
 
-use crate::args::Preview;
+use crate::args::{self, Preview};
+use crate::config::ConfigClean;
 use crate::context::Context;
-use crate::exit::Verdict;
+use crate::exit::{Verdict, wrong};
 use crate::select::filter_set;
-use crate::table::{age, number, plural, reclaim, render, text};
+use crate::table::{last_use, number, plural, reclaim, render, text};
+
+/// The policies of a call: its own options, and for those that it does not give, the configuration's.
+pub(super) fn policies(args: &args::Policies, context: &Context) -> Result<Policies> {
+    let usual = if args.no_policies { ConfigClean::default() } else { context.clean.clone() };
+    // How long is waited is no policy that names anything: it holds with --no-policies as well.
+    let grace = args.grace.clone().or_else(|| context.clean.grace.clone());
+    let given = PolicyArgs {
+        keep_last: args.keep_last.or(usual.keep_last),
+        older_than: args.older_than.clone().or(usual.older_than),
+        max_size: args.max_size.clone().or(usual.max_size),
+        free: args.free.clone().or(usual.free),
+        detached: args.detached || usual.detached,
+        partials: args.partials || usual.partials,
+        orphans: args.orphans || usual.orphans,
+        broken: args.broken || usual.broken,
+        duplicates: args.duplicates || usual.duplicates,
+        superseded: args.superseded || usual.superseded,
+        grace,
+        include_irreplaceable: args.include_irreplaceable,
+    };
+    // Those of the call alone: whatever is wrong beyond them stands in the configuration.
+    let own = PolicyArgs {
+        older_than: args.older_than.clone(),
+        max_size: args.max_size.clone(),
+        free: args.free.clone(),
+        grace: args.grace.clone(),
+        ..PolicyArgs::default()
+    };
+    Policies::parse(&own)?;
+    Policies::parse(&given).map_err(|error| {
+        let file = context.config_file.display();
+        wrong(format!("the configuration {file} cannot be used: [clean] {}", error.to_string().trim_start_matches("--")))
+    })
+}
 
 pub(super) fn run(args: &Preview, context: &Context) -> Result<Verdict> {
+    let policies = policies(&args.policies, context)?;
     // Of the filters, --store is the one that says where to look, not what matches.
     let filters = mlxman_clean::filter::FilterSet::parse(&args.filters.args(Vec::new()))?;
     let stores = context.some_stores()?;
@@ -34,16 +70,19 @@ pub(super) fn run(args: &Preview, context: &Context) -> Result<Verdict> {
     let gone = if filters.is_empty() { Vec::new() } else { gone(&contents.rows, &seen, &survey) };
     let pinned_elsewhere = pinned_elsewhere(&contents.rows, &seen, context);
     let others = context.other_stores(&stores, &contents);
-    let plan = preview(
-        &survey,
-        Asked {
-            filters: &filters,
-            gone: &gone,
-            pinned_elsewhere: &pinned_elsewhere,
-            others: &others,
-            now: context.now,
-        },
-    );
+    let asked = Asked {
+        filters: &filters,
+        policies: &policies,
+        files: &|known| context.registry.files_of(known),
+        gone: &gone,
+        pinned_elsewhere: &pinned_elsewhere,
+        others: &others,
+        now: context.now,
+    };
+    if let Some(model) = &args.explain {
+        return super::clean_explain::run(model, &survey, asked, context);
+    }
+    let plan = preview(&survey, asked);
     if let Some(path) = &args.out {
         let mut bytes = serde_json::to_vec_pretty(&plan)?;
         bytes.push(b'\n');
@@ -56,7 +95,8 @@ pub(super) fn run(args: &Preview, context: &Context) -> Result<Verdict> {
     } else {
         table(&plan, context)?;
     }
-    let wrong = plan.problems.iter().any(|problem| problem.problem.severity > Severity::Info);
+    let wrong = !plan.shortfalls.is_empty()
+        || plan.problems.iter().any(|problem| problem.problem.severity > Severity::Info);
     Ok(Verdict::of_stores(read.len(), wrong))
 }
 
@@ -128,10 +168,11 @@ fn table(plan: &Plan, context: &Context) -> Result<()> {
             vec![
                 what(row),
                 reclaim(row.reclaimable_bytes, row.reclaimable_at_least),
-                age(row.last_used.or(row.last_modified), context.now),
-                match &row.problem {
-                    Some(problem) => format!("{problem}: {}", row.reason),
-                    None => row.reason.clone(),
+                last_use(row.last_used.or(row.last_modified), row.last_used_by, context.now),
+                match (&row.problem, &row.irreplaceable_reason) {
+                    (Some(problem), _) => format!("{problem}: {}", row.reason),
+                    (None, Some(why)) => format!("CANNOT BE HAD AGAIN ({why}): {}", row.reason),
+                    (None, None) => row.reason.clone(),
                 },
             ]
         })
@@ -146,11 +187,19 @@ fn table(plan: &Plan, context: &Context) -> Result<()> {
         printer.data("")?;
         printer.data(&render(printer, &columns, &cells))?;
     }
+    for shortfall in &plan.shortfalls {
+        printer.warning(&shortfall.message);
+    }
     for miss in &plan.near_misses {
         printer.status(&miss.to_string());
     }
     let total = reclaim(plan.total_reclaimable_bytes, plan.total_reclaimable_at_least);
+    let by_policy = !plan.policies_in_words.is_empty();
+    if by_policy {
+        printer.status(&format!("policies: {}", plan.policies_in_words.join("; ")));
+    }
     printer.status(&match (plan.candidates.len(), plan.filters_in_words.is_empty()) {
+        (0, _) if by_policy => "the policies name nothing that may go".to_owned(),
         (0, true) => "nothing is safe to go without being asked for; filters choose models".to_owned(),
         (0, false) => "no model matches".to_owned(),
         (rows, _) => format!(

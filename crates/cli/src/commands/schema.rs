@@ -7,7 +7,8 @@ use crate::args::Schema;
 use crate::context::Context;
 use crate::exit::{Verdict, wrong};
 
-const NAMES: [&str; 7] = ["catalog-entry", "list", "manifest", "original-manifest", "plan", "sync", "verify"];
+const NAMES: [&str; 8] =
+    ["catalog-entry", "explain", "list", "manifest", "original-manifest", "plan", "sync", "verify"];
 
 pub(super) fn run(args: &Schema, context: &Context) -> Result<Verdict> {
     let Some(name) = args.name.as_deref().filter(|_| !args.list) else {
@@ -18,6 +19,7 @@ pub(super) fn run(args: &Schema, context: &Context) -> Result<Verdict> {
         "manifest" => mlxman_manifest::manifest_schema().to_value(),
         "catalog-entry" => mlxman_manifest::catalog_schema().to_value(),
         "original-manifest" => mlxman_manifest::original_schema(),
+        "explain" => mlxman_clean::explain_schema().to_value(),
         "plan" => mlxman_clean::plan_schema().to_value(),
         "sync" => mlxman_manifest::schema_of::<mlxman_manifest::registry::SyncReport>().to_value(),
         "list" => list(),

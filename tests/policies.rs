@@ -38,7 +38,12 @@ fn total(plan: &Value) -> u64 {
 
 fn used(lab: &Lab) -> u64 {
     let stores = lab.json(["stores"]);
-    stores.as_array().expect("rows").iter().map(|row| row["usage"]["allocated_bytes"].as_u64().expect("bytes")).sum()
+    stores
+        .as_array()
+        .expect("rows")
+        .iter()
+        .map(|row| row["usage"]["allocated_bytes"].as_u64().expect("bytes"))
+        .sum()
 }
 
 /// A short name of a snapshot that no ref names.
@@ -189,7 +194,8 @@ fn free_takes_what_is_missed_least() {
     let (lab, folder) = Lab::with_folder();
     folder.model("made-here", &four_bit(1).files());
     let _ = lab.hub.repo("acme/small").snapshot(&four_bit(2).files()).with_ref("main");
-    let _ = lab.hub.repo("acme/big").snapshot(&ModelSpec::llama().hidden(512).seed(3).files()).with_ref("main");
+    let _ =
+        lab.hub.repo("acme/big").snapshot(&ModelSpec::llama().hidden(512).seed(3).files()).with_ref("main");
     lab.hub.repo("acme/big").partial(&sha256_hex(b"dead"), "0a0a0a0a", &[1; 200_000]);
     old_below(lab.hub.root(), 50 * DAY);
     old_below(folder.root(), 300 * DAY);
@@ -348,7 +354,11 @@ fn what_cannot_be_had_again_needs_to_be_asked_for() {
     assert_eq!(candidates(&plan).len(), 8);
     for row in plan["candidates"].as_array().expect("rows") {
         let is = !matches!(row["model"].as_str(), Some("acme/hub" | "fetched"));
-        assert_eq!((row["irreplaceable"] == true, row["irreplaceable_reason"].is_string()), (is, is), "{row}");
+        assert_eq!(
+            (row["irreplaceable"] == true, row["irreplaceable_reason"].is_string()),
+            (is, is),
+            "{row}"
+        );
     }
     let out = lab.run(["clean", "preview", "--models", "made-here", "--include-irreplaceable"]).success();
     assert!(out.stdout.contains("CANNOT BE HAD AGAIN"), "{out}");
@@ -422,9 +432,13 @@ fn a_model_that_is_here_twice_goes_once() {
     assert_eq!(kept(&lab.preview(&["--duplicates"]), "bare"), "irreplaceable");
     // What stands for another is taken by no budget.
     let target = format!("{}", used(&lab) - total(&plan) - 1);
-    let args = ["clean", "preview", "--json", "--duplicates", "--models", "acme/a", "copy", "--max-size", &target];
+    let args =
+        ["clean", "preview", "--json", "--duplicates", "--models", "acme/a", "copy", "--max-size", &target];
     let plan = lab.run(args).expect_code(1).json();
-    assert_eq!((candidates(&plan), kept(&plan, "acme/a")), (names(["copy"]), "stands_for_another".to_owned()));
+    assert_eq!(
+        (candidates(&plan), kept(&plan, "acme/a")),
+        (names(["copy"]), "stands_for_another".to_owned())
+    );
     // A pinned copy is the one that stays.
     let _ = lab.run(["pin", "copy"]).success();
     assert_eq!(candidates(&lab.preview(&["--duplicates"])), names(["acme/a"]));
@@ -452,7 +466,16 @@ fn the_configuration_says_what_the_options_say() {
     same(&["--max-size", &size], &format!("max-size = \"{size}\""));
     same(&["--keep-last", "1", "--older-than", "10d"], "keep-last = 1\nolder-than = \"10d\"");
     same(
-        &["--detached", "--partials", "--orphans", "--broken", "--duplicates", "--superseded", "--grace", "3d"],
+        &[
+            "--detached",
+            "--partials",
+            "--orphans",
+            "--broken",
+            "--duplicates",
+            "--superseded",
+            "--grace",
+            "3d",
+        ],
         "detached = true\npartials = true\norphans = true\nbroken = true\nduplicates = true\nsuperseded = true\ngrace = \"3d\"",
     );
     same(&["--free", "1B"], "free = \"1B\"");
@@ -474,7 +497,8 @@ fn a_policy_can_be_tried_on_one_model() {
     let lab = three();
     let _ = lab.run(["pin", "acme/m100"]).success();
     let explain = |model: &str, args: &[&str]| {
-        let found = lab.run(["clean", "preview", "--json", "--explain", model].iter().chain(args)).success().json();
+        let found =
+            lab.run(["clean", "preview", "--json", "--explain", model].iter().chain(args)).success().json();
         assert_valid(&lab, "explain", &found);
         found
     };
@@ -568,8 +592,10 @@ fn budgets_are_met_with_as_little_as_can_be() {
                 if names.is_empty() {
                     return 0;
                 }
-                let args: Vec<&str> =
-                    ["--no-policies", "--models"].into_iter().chain(names.iter().map(String::as_str)).collect();
+                let args: Vec<&str> = ["--no-policies", "--models"]
+                    .into_iter()
+                    .chain(names.iter().map(String::as_str))
+                    .collect();
                 let plan = lab.preview(&args);
                 assert_eq!(plan["candidates"].as_array().map(Vec::len), Some(names.len()), "{plan:#}");
                 total(&plan)
@@ -606,7 +632,11 @@ fn what_is_superseded_by_what_was_verified() {
     assert_eq!(candidates(&lab.preview(&["--superseded"])), names([]), "nothing was loaded");
     let _ = lab.run(["verify", "acme/Tiny-8bit", "acme/moved"]).success();
     let plan = lab.preview(&["--superseded"]);
-    assert_eq!(candidates(&plan), ["acme/Tiny-4bit".to_owned(), at("acme/moved", &before)].into(), "{plan:#}");
+    assert_eq!(
+        candidates(&plan),
+        ["acme/Tiny-4bit".to_owned(), at("acme/moved", &before)].into(),
+        "{plan:#}"
+    );
     let of = row(&plan, "acme/Tiny-4bit");
     assert_eq!(of["rule"], "superseded");
     assert!(of["reason"].as_str().expect("words").contains("acme/Tiny-8bit (8bit), which passed"), "{of}");

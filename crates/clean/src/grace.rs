@@ -35,7 +35,11 @@ impl LastUse {
 
     /// How long ago it was, in words, with what says so.
     pub(crate) fn describe(self, now: DateTime<Utc>) -> String {
-        format!("last used {} ago, by {}", format_age(now.signed_duration_since(self.time)), self.by.describe())
+        format!(
+            "last used {} ago, by {}",
+            format_age(now.signed_duration_since(self.time)),
+            self.by.describe()
+        )
     }
 }
 

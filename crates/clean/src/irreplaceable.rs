@@ -32,7 +32,9 @@ pub(crate) fn irreplaceable(scan: &Scan, found: &FoundModel, known: &SurveyedMod
     let Some(repo) = &summary.repo_id else {
         return Some(
             match (summary.adapter, &summary.quantization_method) {
-                (AdapterKind::Adapter, _) => "it is an adapter of which no repo is known: it was perhaps trained here",
+                (AdapterKind::Adapter, _) => {
+                    "it is an adapter of which no repo is known: it was perhaps trained here"
+                }
                 (_, Some(_)) => "no repo is known that it came from: it was perhaps quantized here",
                 _ => "no repo is known that it came from",
             }

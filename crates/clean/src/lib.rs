@@ -21,6 +21,7 @@ pub use plan::{
     Candidate, Item, ItemKind, Keep, Kept, Plan, PlanStore, Reason, Rule, SharedItem, Shortfall, plan_schema,
 };
 pub use policy::{
-    Explanation, GuardAnswer, Outcome, Policies, PolicyAnswer, PolicyArgs, PolicyError, explain, explain_schema,
+    Explanation, GuardAnswer, Outcome, Policies, PolicyAnswer, PolicyArgs, PolicyError, explain,
+    explain_schema,
 };
 pub use preview::{Asked, PinnedElsewhere, preview};

@@ -17,8 +17,8 @@ use crate::grace::LastUse;
 use crate::guards::{Guards, Of};
 use crate::irreplaceable::irreplaceable;
 use crate::items::{Going, Items, items_of};
-use crate::plan::{Candidate, Keep, Kept, PLAN_VERSION, Plan, PlanStore, Reason, Rule};
 use crate::pins::{PINNED, Pins, in_pinned, is_in};
+use crate::plan::{Candidate, Keep, Kept, PLAN_VERSION, Plan, PlanStore, Reason, Rule};
 use crate::policy::{Choice, Holds, Policies, World, choose, stray_rule};
 
 /// What a preview is asked.
@@ -154,9 +154,11 @@ fn of_store(
     if let Some(choice) = choice {
         // They were asked about already.
         let mut reasons = |at: usize| choice.models.remove(&(of.index, at));
-        chosen.extend(models.iter().enumerate().filter_map(|(at, &(found, known))| {
-            Some(Chosen::Model { found, known, reasons: reasons(at)? })
-        }));
+        chosen.extend(
+            models.iter().enumerate().filter_map(|(at, &(found, known))| {
+                Some(Chosen::Model { found, known, reasons: reasons(at)? })
+            }),
+        );
         let mut reasons = |at: usize| choice.strays.remove(&(of.index, at));
         chosen.extend(
             scan.strays

@@ -158,13 +158,15 @@ fn listens(model: &Model, logits: &[f32]) -> Result<(), EngineError> {
         return Ok(());
     }
     // Two prompts that differ from each other: one of them differs from the one that was asked, too.
-    let same = |token: u32| Ok::<_, EngineError>(answers(model, &[token], usize::MAX, 0)?.logits_head == logits);
+    let same =
+        |token: u32| Ok::<_, EngineError>(answers(model, &[token], usize::MAX, 0)?.logits_head == logits);
     if is_flat || (same(0)? && same(1)?) {
         return Err(EngineError {
             kind: Kind::Degenerate,
-            message: "it says the same whatever it is told: different prompts give the same logits, or all tokens \
+            message:
+                "it says the same whatever it is told: different prompts give the same logits, or all tokens \
                       are equally likely; a matrix of it may be zero"
-                .to_owned(),
+                    .to_owned(),
         });
     }
     Ok(())

@@ -31,7 +31,8 @@ impl Budget {
         let views = &run.world.views;
         let mut budgets = Vec::new();
         if let Some(target) = policies.max_size {
-            let now = views.iter().fold(0_u64, |sum, view| sum.saturating_add(view.scan.usage().allocated_bytes));
+            let now =
+                views.iter().fold(0_u64, |sum, view| sum.saturating_add(view.scan.usage().allocated_bytes));
             let all = (0..views.len()).collect();
             let needed = now.saturating_sub(target);
             budgets.push(Budget { rule: Rule::MaxSize, views: all, target, now, needed });
@@ -51,7 +52,9 @@ impl Budget {
         let [target, now, needed, might, less] =
             [self.target, self.now, self.needed, possible, missing].map(format_bytes);
         let what = match self.rule {
-            Rule::Free => format!("--free {target} cannot be met on the disk of {}: {now} are free", stores.join(", ")),
+            Rule::Free => {
+                format!("--free {target} cannot be met on the disk of {}: {now} are free", stores.join(", "))
+            }
             _ => format!("--max-size {target} cannot be met: the stores take {now}"),
         };
         let message = format!(
@@ -117,7 +120,9 @@ pub(super) fn meet(run: &mut Run<'_>, budget: &Budget) -> Option<Shortfall> {
     };
     let reason = match budget.rule {
         Rule::Free => format!("so that {} are free: it is missed least", format_bytes(budget.target)),
-        _ => format!("so that the stores take {}: it is the least recently used", format_bytes(budget.target)),
+        _ => {
+            format!("so that the stores take {}: it is the least recently used", format_bytes(budget.target))
+        }
     };
     let mut named: Vec<(Subject, usize, OwnerId)> = Vec::new();
     for (subject, owner) in in_turn(run, budget) {

@@ -25,13 +25,15 @@ pub(super) fn name(run: &mut Run<'_>, files: &dyn Fn(&SurveyedModel) -> Vec<File
     let world = run.world;
     let mut records: HashMap<At, Vec<FileRecord>> = HashMap::new();
     for (group, sameness) in groups(world) {
-        let mut copies: Vec<At> =
-            group.into_iter().filter(|at| !run.is_named(Subject::Model(*at))).collect();
+        let mut copies: Vec<At> = group.into_iter().filter(|at| !run.is_named(Subject::Model(*at))).collect();
         copies.sort_by_key(|at| Reverse(place(world, *at, run.is_relied_on(*at))));
         let Some((&best, rest)) = copies.split_first() else { continue };
         for &at in rest.iter().filter(|at| world.is_allowed(**at)) {
             // Already a copy of it by another measure, or a second name of the same bytes, which would free nothing.
-            if run.is_named(Subject::Model(at)) || is_one_place(world, best, at) || !is_covered(world, best, at) {
+            if run.is_named(Subject::Model(at))
+                || is_one_place(world, best, at)
+                || !is_covered(world, best, at)
+            {
                 continue;
             }
             let mut equal = || {

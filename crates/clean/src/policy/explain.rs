@@ -187,7 +187,11 @@ fn one_by_one(given: &PolicyArgs) -> Vec<Alone> {
     let valued = |policy, asked: bool, args: PolicyArgs| alone(policy, asked, asked.then_some(args));
     let of = base.clone();
     vec![
-        valued("--keep-last", given.keep_last.is_some(), PolicyArgs { keep_last: given.keep_last, ..of.clone() }),
+        valued(
+            "--keep-last",
+            given.keep_last.is_some(),
+            PolicyArgs { keep_last: given.keep_last, ..of.clone() },
+        ),
         valued(
             "--older-than",
             given.older_than.is_some(),
@@ -223,8 +227,7 @@ fn answer(
     };
     let Some(policies) = args.and_then(|args| Policies::parse(&args).ok()) else { return answer };
     let asked = Asked { policies: &policies, ..asked };
-    let choice =
-        choose(&World::of(survey, &asked), &Holds { policies: &policies, ..*holds }, asked.files);
+    let choice = choose(&World::of(survey, &asked), &Holds { policies: &policies, ..*holds }, asked.files);
     let store = &survey.stores[index];
     let (id, model) = (store.spec.id(), &store.models[at].summary.model);
     let kept = choice.kept.iter().find(|kept| kept.store == id && kept.model == *model);

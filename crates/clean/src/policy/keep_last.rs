@@ -1,7 +1,7 @@
 //! `--keep-last`: of each repo the most recent snapshots stay.
 
-use std::collections::BTreeMap;
 use std::cmp::Reverse;
+use std::collections::BTreeMap;
 
 use mlxman_manifest::HealthStatus;
 use mlxman_store::RepoKind;
@@ -60,7 +60,11 @@ pub(super) fn ranks(world: &World<'_>, count: u32) -> BTreeMap<At, Rank> {
             let current = repo.is_some_and(|repo| repo.current);
             Reverse((named, current, written, Reverse(*at)))
         });
-        let words = if count == 1 { "the most recent snapshot".to_owned() } else { format!("the {count} most recent snapshots") };
+        let words = if count == 1 {
+            "the most recent snapshot".to_owned()
+        } else {
+            format!("the {count} most recent snapshots")
+        };
         let mut whole: Vec<At> = Vec::new();
         for at in snapshots {
             let rank = if whole.len() < count as usize {
@@ -88,5 +92,8 @@ fn beyond(world: &World<'_>, at: At, kept: &[At], reason: &str) -> Rank {
         }
     }
     let path = lost.unwrap_or_default();
-    Rank::Needed(format!("no snapshot that is kept has anything that stands for its `{}`", path.escape_debug()))
+    Rank::Needed(format!(
+        "no snapshot that is kept has anything that stands for its `{}`",
+        path.escape_debug()
+    ))
 }

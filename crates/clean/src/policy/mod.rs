@@ -188,7 +188,8 @@ mod tests {
 
     #[test]
     fn what_would_name_everything_is_refused() {
-        let refused = |args: PolicyArgs| matches!(Policies::parse(&args), Err(PolicyError::Everything { .. }));
+        let refused =
+            |args: PolicyArgs| matches!(Policies::parse(&args), Err(PolicyError::Everything { .. }));
         assert!(refused(PolicyArgs { keep_last: Some(0), ..PolicyArgs::default() }));
         assert!(refused(PolicyArgs { older_than: Some("0d".to_owned()), ..PolicyArgs::default() }));
         assert!(refused(PolicyArgs { max_size: Some("0".to_owned()), ..PolicyArgs::default() }));

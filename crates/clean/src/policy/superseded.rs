@@ -19,11 +19,13 @@ pub(super) fn name(run: &mut Run<'_>) {
     for at in world.models().filter(|at| world.is_allowed(*at)) {
         let mine = world.get(at);
         let stays = |other: &&At| **other != at && !run.is_named(Subject::Model(**other));
-        let newer = better.iter().filter(stays).find(|other| {
-            other.view == at.view && is_newer(mine.0, world.get(**other).0)
-        });
-        let finer =
-            || better.iter().filter(stays).find(|other| is_finer(&mine.1.summary, &world.get(**other).1.summary));
+        let newer = better
+            .iter()
+            .filter(stays)
+            .find(|other| other.view == at.view && is_newer(mine.0, world.get(**other).0));
+        let finer = || {
+            better.iter().filter(stays).find(|other| is_finer(&mine.1.summary, &world.get(**other).1.summary))
+        };
         let Some(&other) = newer.or_else(finer) else { continue };
         let kind = mine.0.repo.as_ref().map_or(RepoKind::Model, |repo| repo.kind);
         if newer.is_some()
@@ -105,8 +107,21 @@ fn owner(summary: &Summary) -> Option<&str> {
 fn is_packing(word: &str) -> bool {
     let number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
     let word = word.to_ascii_lowercase();
-    matches!(word.as_str(), "mlx" | "gguf" | "bf16" | "fp16" | "f16" | "fp32" | "f32" | "fp8" | "mxfp4" | "mxfp8" | "nvfp4" | "bit")
-        || word.strip_suffix("bit").or_else(|| word.strip_suffix("bits")).is_some_and(number)
+    matches!(
+        word.as_str(),
+        "mlx"
+            | "gguf"
+            | "bf16"
+            | "fp16"
+            | "f16"
+            | "fp32"
+            | "f32"
+            | "fp8"
+            | "mxfp4"
+            | "mxfp8"
+            | "nvfp4"
+            | "bit"
+    ) || word.strip_suffix("bit").or_else(|| word.strip_suffix("bits")).is_some_and(number)
         || word.strip_prefix(['q', 'w']).or_else(|| word.strip_prefix("int")).is_some_and(number)
 }
 
@@ -164,10 +179,19 @@ mod tests {
             (model("mlx-community/Qwen3-4B-3bit", "3bit"), false),
             (model("mlx-community/Qwen3-4B-mixed", "mixed-4-8bit"), false),
             (Summary { fused: Some(true), ..model("mlx-community/Qwen3-4B-8bit", "8bit") }, false),
-            (Summary { adapter: AdapterKind::Unknown, ..model("mlx-community/Qwen3-4B-8bit", "8bit") }, false),
+            (
+                Summary { adapter: AdapterKind::Unknown, ..model("mlx-community/Qwen3-4B-8bit", "8bit") },
+                false,
+            ),
             (Summary { params: Some(8_000_000_000), ..model("mlx-community/Qwen3-4B-8bit", "8bit") }, false),
             (Summary { params: None, ..model("mlx-community/Qwen3-4B-8bit", "8bit") }, false),
-            (Summary { format: mlxman_manifest::Format::Gguf, ..model("mlx-community/Qwen3-4B-8bit", "8bit") }, false),
+            (
+                Summary {
+                    format: mlxman_manifest::Format::Gguf,
+                    ..model("mlx-community/Qwen3-4B-8bit", "8bit")
+                },
+                false,
+            ),
             (Summary { quantization_from_name: true, ..model("mlx-community/Qwen3-4B-8bit", "8bit") }, false),
         ] {
             assert_eq!(is_finer(&four, &other), is, "{other:?}");

@@ -153,7 +153,10 @@ impl Holds<'_> {
             return None;
         }
         let why = irreplaceable(scan, found, known)?;
-        Some((Keep::Irreplaceable, format!("it cannot be had again: {why}; --include-irreplaceable lets it go")))
+        Some((
+            Keep::Irreplaceable,
+            format!("it cannot be had again: {why}; --include-irreplaceable lets it go"),
+        ))
     }
 
     /// Why what is no model is kept, if it is.

@@ -47,7 +47,10 @@ pub(super) fn policies(args: &args::Policies, context: &Context) -> Result<Polic
     Policies::parse(&own)?;
     Policies::parse(&given).map_err(|error| {
         let file = context.config_file.display();
-        wrong(format!("the configuration {file} cannot be used: [clean] {}", error.to_string().trim_start_matches("--")))
+        wrong(format!(
+            "the configuration {file} cannot be used: [clean] {}",
+            error.to_string().trim_start_matches("--")
+        ))
     })
 }
 

@@ -24,14 +24,13 @@ pub(super) fn run(args: &Run, context: &Context) -> Result<Verdict> {
     let mut words = args.command.iter().map(|word| with_place(word, path));
     let Some(program) = words.next() else { return Err(wrong("there is no command after `--`")) };
     context.record_use(&resolved.summary.store, &resolved.summary.key, "run");
-    let error = Command::new(&program)
-        .args(words)
-        .env("HF_HUB_OFFLINE", "1")
-        .env("MLXMAN_MODEL_PATH", path)
-        .exec();
+    let error =
+        Command::new(&program).args(words).env("HF_HUB_OFFLINE", "1").env("MLXMAN_MODEL_PATH", path).exec();
     let program = program.display();
     Ok(Verdict::NotStarted(if error.kind() == io::ErrorKind::NotFound {
-        context.printer.error(&format!("there is no command `{program}`: name one that is in PATH, or its path"));
+        context
+            .printer
+            .error(&format!("there is no command `{program}`: name one that is in PATH, or its path"));
         127
     } else {
         context.printer.error(&format!("`{program}` cannot be run: {error}"));

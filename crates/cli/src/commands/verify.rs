@@ -294,8 +294,7 @@ fn base(contents: &Contents, id: &str) -> Option<Base> {
 /// The use that a verification made of a model: reading its files is none, generating with it is one.
 fn used(result: &VerifiedModel, found: &FoundModel, now: DateTime<Utc>) -> Option<Use> {
     let verification = &result.verification;
-    let generated =
-        verification.level == VerifiedLevel::Generate && verification.verdict == Found::Pass;
+    let generated = verification.level == VerifiedLevel::Generate && verification.verdict == Found::Pass;
     let store = result.store.clone().filter(|_| generated)?;
     Some(Use { time: now, store, key: found.key.clone(), by: "verify".to_owned() })
 }

@@ -259,7 +259,8 @@ impl Registry {
             observe::State::Skipped(_) => return Vec::new(),
         };
         let document = self.read_document(&self.path_of(&entry.file));
-        let files = document.ok().and_then(|(_, mut document)| Some(document.pointer_mut("/storage/files")?.take()));
+        let files =
+            document.ok().and_then(|(_, mut document)| Some(document.pointer_mut("/storage/files")?.take()));
         files.and_then(|files| serde_json::from_value(files).ok()).unwrap_or_default()
     }
 

@@ -19,7 +19,8 @@ impl Registry {
     /// When it cannot be written.
     pub fn record_use(&self, one: &Use) -> Result<(), RegistryError> {
         let path = self.uses_file();
-        let failed = |source| RegistryError::Io { doing: "write the log of uses", path: path.clone(), source };
+        let failed =
+            |source| RegistryError::Io { doing: "write the log of uses", path: path.clone(), source };
         fs_err::create_dir_all(&self.home).map_err(failed)?;
         let log = UseLog::at(&path);
         let is_long = log.record(one).map_err(failed)?;
@@ -45,8 +46,7 @@ impl Registry {
     /// The registry's lock, if nobody has it.
     fn try_lock(&self) -> Option<std::fs::File> {
         let path = self.home.join("lock");
-        let file =
-            std::fs::OpenOptions::new().create(true).truncate(false).write(true).open(path).ok()?;
+        let file = std::fs::OpenOptions::new().create(true).truncate(false).write(true).open(path).ok()?;
         file.try_lock().ok()?;
         Some(file)
     }

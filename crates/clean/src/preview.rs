@@ -49,8 +49,9 @@ pub struct PinnedElsewhere {
     pub place: Option<FileId>,
 }
 
-/// Builds the plan. With filters: the models that match. Without: what is safe to go, never everything — detached
-/// snapshots beside one that a ref names, dead partial files, orphan blobs, empty and broken repos, leftovers.
+/// Builds the plan. With policies: what they name within the filters. With filters alone: the models that match. With
+/// neither: what is safe to go, never everything — detached snapshots beside one that a ref names, dead partial files,
+/// orphan blobs, empty and broken repos, leftovers.
 pub fn preview(survey: &Survey, asked: Asked<'_>) -> Plan {
     let mut plan = Plan {
         schema_version: PLAN_VERSION,

@@ -74,6 +74,31 @@ impl Budget {
     }
 }
 
+/// Stores of which nobody can tell what is free on their disks, where that was asked for.
+pub(super) fn untold(run: &Run<'_>) -> Option<Shortfall> {
+    let target = run.holds.policies.free?;
+    let views = run.world.views.iter().filter(|view| view.scan.filesystem.is_none());
+    let stores: Vec<String> = views.map(|view| view.id.clone()).collect();
+    if stores.is_empty() {
+        return None;
+    }
+    let message = format!(
+        "--free {} cannot be met: the disk of {} does not say what is free on it; nothing is named for it there",
+        format_bytes(target),
+        stores.join(", ")
+    );
+    Some(Shortfall {
+        rule: Rule::Free,
+        stores,
+        target_bytes: target,
+        now_bytes: 0,
+        needed_bytes: target,
+        possible_bytes: 0,
+        missing_bytes: target,
+        message,
+    })
+}
+
 /// The stores by the disk that they lie on, with what is free there.
 fn disks(views: &[View<'_>]) -> Vec<(Vec<usize>, u64)> {
     let mut disks: Vec<(Vec<usize>, u64, &Filesystem)> = Vec::new();

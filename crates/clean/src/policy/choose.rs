@@ -83,6 +83,7 @@ pub(crate) fn choose(
     for one in Budget::all(&run) {
         choice.shortfalls.extend(budget::meet(&mut run, &one));
     }
+    choice.shortfalls.extend(budget::untold(&run));
     for (subject, reasons) in run.named {
         match subject {
             Subject::Model(at) => choice.models.insert((world.views[at.view].index, at.model), reasons),

@@ -178,14 +178,13 @@ struct Alone {
 
 /// Every policy by itself: those that need no value also where they were not given.
 fn one_by_one(given: &PolicyArgs) -> Vec<Alone> {
-    let base = PolicyArgs {
+    let of = PolicyArgs {
         grace: given.grace.clone(),
         include_irreplaceable: given.include_irreplaceable,
         ..PolicyArgs::default()
     };
     let alone = |policy, asked: bool, args: Option<PolicyArgs>| Alone { policy, asked, args };
     let valued = |policy, asked: bool, args: PolicyArgs| alone(policy, asked, asked.then_some(args));
-    let of = base.clone();
     vec![
         valued(
             "--keep-last",

@@ -627,6 +627,29 @@ fn budgets_are_met_with_as_little_as_can_be() {
 }
 
 #[test]
+fn what_one_policy_leaves_alone_another_may_name() {
+    let lab = Lab::new();
+    let repo = lab.hub.repo("acme/a");
+    let mut more = four_bit(1).files();
+    more.push(("extra.safetensors".to_owned(), vec![1; 9000]));
+    let older = at("acme/a", &repo.snapshot(&more));
+    let _ = repo.snapshot(&four_bit(2).files()).with_ref("main");
+    old_below(lab.hub.root(), 100 * DAY);
+    let plan = lab.preview(&["--detached"]);
+    assert_eq!((candidates(&plan), kept(&plan, &older)), (names([]), "not_replaced".to_owned()));
+    let plan = lab.preview(&["--detached", "--older-than", "30d"]);
+    assert_eq!(row(&plan, &older)["rule"], "older_than");
+    assert_eq!(kept(&plan, &older), "", "it is in one list: {plan:#}");
+    let most = format!("{}", used(&lab) - 1);
+    let plan = lab.preview(&["--detached", "--max-size", &most]);
+    let both: Vec<&Value> = plan["kept"].as_array().expect("kept").iter().collect();
+    assert!(
+        both.iter().all(|one| !candidates(&plan).contains(one["model"].as_str().expect("a name"))),
+        "{plan:#}"
+    );
+}
+
+#[test]
 fn what_is_superseded_by_what_was_verified() {
     let mut lab = Lab::new();
     lab.sandbox.set("MLXMAN_WORKER", crate::verify::fake_worker());

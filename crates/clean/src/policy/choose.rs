@@ -48,7 +48,7 @@ pub(crate) struct Run<'a> {
     pub(crate) holds: &'a Holds<'a>,
     named: BTreeMap<Subject, Vec<Reason>>,
     told: HashSet<Subject>,
-    kept: Vec<Kept>,
+    kept: Vec<(Subject, Kept)>,
     /// What `--keep-last` says of each snapshot.
     ranks: BTreeMap<At, Rank>,
     /// What others go for: it has to stay.
@@ -84,13 +84,15 @@ pub(crate) fn choose(
         choice.shortfalls.extend(budget::meet(&mut run, &one));
     }
     choice.shortfalls.extend(budget::untold(&run));
+    // What one policy has to leave alone, another may name all the same.
+    let kept = run.kept.into_iter().filter(|(subject, _)| !run.named.contains_key(subject));
+    choice.kept = kept.map(|(_, kept)| kept).collect();
     for (subject, reasons) in run.named {
         match subject {
             Subject::Model(at) => choice.models.insert((world.views[at.view].index, at.model), reasons),
             Subject::Stray(view, stray) => choice.strays.insert((world.views[view].index, stray), reasons),
         };
     }
-    choice.kept = run.kept;
     choice
 }
 
@@ -154,7 +156,7 @@ impl Run<'_> {
             Subject::Model(at) => view.models[at.model].1.summary.model.clone(),
             Subject::Stray(_, stray) => view.scan.strays[stray].problem.path.clone().unwrap_or_default(),
         };
-        self.kept.push(Kept { model, store: view.id.clone(), rule, reason });
+        self.kept.push((subject, Kept { model, store: view.id.clone(), rule, reason }));
     }
 
     fn keeps(&self, subject: Subject, rule: Rule) -> Option<(Keep, String)> {

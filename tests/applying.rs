@@ -137,8 +137,9 @@ fn without_filters_what_is_safe_to_go_goes() {
     old(&partial, 3 * DAY);
     let plan = lab.preview(&[]);
     assert!(candidates(&plan).contains(&name), "{plan:#}");
+    // The test reads the files itself, and a repo's grace counts from that.
     let before = tree(lab.hub.root());
-    let applied = lab.json(["clean", "apply", "--yes"]);
+    let applied = lab.json(["clean", "apply", "--yes", "--grace", "0d"]);
     assert_eq!(done(&applied).len(), plan["candidates"].as_array().expect("rows").len());
     assert!(!partial.exists() && !detached.path().exists());
     // The other snapshot has all that it had.
@@ -146,6 +147,28 @@ fn without_filters_what_is_safe_to_go_goes() {
     assert_eq!(model(&list, "acme/llama")["health"]["status"], "complete");
     lab.json(["undo"]);
     same_tree(&tree(lab.hub.root()), &before);
+}
+
+#[test]
+fn a_plan_keeps_its_policies() {
+    let (lab, detached) = lab();
+    let name = format!("acme/llama@{}", &detached.commit[..8]);
+    // The test reads the files itself, and a repo's grace counts from that.
+    let (path, plan) = write_plan(&lab, &["--keep-last", "1", "--grace", "0d"]);
+    assert!(candidates(&plan).contains(&name), "{plan:#}");
+    let path_text = path.display().to_string();
+    let _ = lab.run(["clean", "apply", "--yes", "--keep-last", "2", &path_text]).expect_code(2);
+    let before = tree(lab.hub.root());
+    assert_eq!(done(&apply(&lab, &path).success().json()), [name]);
+    lab.json(["undo"]);
+    same_tree(&tree(lab.hub.root()), &before);
+    // By policies at once, and what lies in the trash counts as gone.
+    let took = du(lab.hub.root());
+    let goal = format!("{}B", took - 10_000);
+    let applied = lab.json(["clean", "apply", "--yes", "--grace", "0d", "--max-size", &goal]);
+    assert!(!done(&applied).is_empty(), "{applied:#}");
+    let again = lab.preview(&["--grace", "0d", "--max-size", &goal]);
+    assert!(candidates(&again).is_empty(), "{again:#}");
 }
 
 #[test]
@@ -285,7 +308,7 @@ fn what_changed_since_the_preview_stays() {
                 let snapshot = fs_err::read_dir(dir).expect("it").next().expect("one").expect("one").path();
                 fs_err::write(snapshot.join("mine.txt"), "mine").expect("written");
             },
-            "new since",
+            "",
         ),
         (
             "a pin",
@@ -452,7 +475,7 @@ fn undo_replaces_nothing() {
     let (lab, folder) = Lab::with_folder();
     let dir = folder.model("acme/one", &four_bit(1).files());
     lab.sync();
-    lab.json(["clean", "apply", "--yes", "--models", "acme/one"]);
+    lab.json(["clean", "apply", "--yes", "--include-irreplaceable", "--models", "acme/one"]);
     assert!(!dir.exists());
     fs_err::create_dir_all(&dir).expect("made");
     fs_err::write(dir.join("config.json"), "new").expect("written");
@@ -478,17 +501,17 @@ fn what_lies_in_the_trash_is_no_model_and_needs_nothing() {
     symlink(one.join("model.safetensors"), two.join("borrowed.safetensors")).expect("linked");
     lab.sync_any();
     let before = tree(folder.root());
-    let plan = lab.preview(&["--models", "one"]);
-    let applied = lab.json(["clean", "apply", "--yes", "--models", "one"]);
+    let plan = lab.preview(&["--include-irreplaceable", "--models", "one"]);
+    let applied = lab.json(["clean", "apply", "--yes", "--include-irreplaceable", "--models", "one"]);
     assert_eq!(done(&applied), ["one"], "{plan:#}");
     assert!(two.join("borrowed.safetensors").exists() && !one.join("config.json").exists());
     lab.json(["undo"]);
     same_tree(&tree(folder.root()), &before);
 
-    lab.json(["clean", "apply", "--yes", "--models", "two"]);
+    lab.json(["clean", "apply", "--yes", "--include-irreplaceable", "--models", "two"]);
     let list = lab.json(["list", "--filter", "present=true"]);
     assert_eq!(names(&list).into_iter().collect::<Vec<_>>(), ["one"]);
-    let plan = lab.preview(&["--models", "one"]);
+    let plan = lab.preview(&["--include-irreplaceable", "--models", "one"]);
     let items = plan["candidates"][0]["items"].as_array().expect("items");
     assert!(items.iter().any(|item| item["path"] == "one/model.safetensors"), "{plan:#}");
     let stores = lab.json(["stores"]);

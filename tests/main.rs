@@ -10,6 +10,8 @@ mod lab;
 mod needed;
 mod nothing_lost;
 mod original_manifests;
+mod policies;
 mod preview;
 mod registry;
+mod uses;
 mod verify;

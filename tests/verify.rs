@@ -12,7 +12,7 @@ use crate::lab::{BIN, Lab, cut, four_bit, model, names};
 use crate::registry::assert_valid;
 
 /// The fake worker, built once: it belongs to another package, so cargo does not build it for these tests by itself.
-fn fake_worker() -> &'static Path {
+pub(crate) fn fake_worker() -> &'static Path {
     static BUILT: OnceLock<PathBuf> = OnceLock::new();
     BUILT.get_or_init(|| {
         let dir = Path::new(BIN).parent().expect("a directory of programs");

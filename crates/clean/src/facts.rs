@@ -34,7 +34,7 @@ pub fn facts_of(summary: &Summary) -> Facts<'_> {
         reclaimable_bytes: Some(summary.reclaimable_bytes),
         params: summary.params,
         context_length: summary.context_length,
-        used: summary.used,
+        used: summary.last_used().map(|(time, _)| time),
         modified: summary.modified,
         verified: verified.map(|verified| verified.at),
         verdict: verified.map(|verified| verified.verdict.word()),

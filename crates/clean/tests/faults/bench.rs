@@ -9,7 +9,8 @@ use std::path::{Path, PathBuf};
 use chrono::{DateTime, Utc};
 use mlxman_clean::filter::{FilterArgs, FilterSet};
 use mlxman_clean::{
-    AppliedStore, ApplyError, Asked, Only, OpenError, Plan, Recovered, Trash, Watched, apply, preview,
+    AppliedStore, ApplyError, Asked, Only, OpenError, Plan, Policies, PolicyArgs, Recovered, Trash, Watched,
+    apply, preview,
 };
 use mlxman_manifest::catalog::Catalog;
 use mlxman_manifest::registry::{Registry, SyncOptions};
@@ -164,8 +165,19 @@ impl Bench {
             self.registry.survey(std::slice::from_ref(&self.spec), &catalog, &options).expect("a survey");
         let args = FilterArgs { models: vec![models.to_owned()], ..FilterArgs::default() };
         let filters = FilterSet::parse(&args).expect("a filter");
-        let asked =
-            Asked { filters: &filters, gone: &[], pinned_elsewhere: &[], others: &[], only, now: now() };
+        // What was made here counts, too.
+        let args = PolicyArgs { include_irreplaceable: true, ..PolicyArgs::default() };
+        let policies = Policies::parse(&args).expect("policies");
+        let asked = Asked {
+            filters: &filters,
+            policies: &policies,
+            files: &|_| Vec::new(),
+            gone: &[],
+            pinned_elsewhere: &[],
+            others: &[],
+            only,
+            now: now(),
+        };
         preview(&survey, asked)
     }
 

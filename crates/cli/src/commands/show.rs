@@ -123,7 +123,10 @@ fn page(manifest: &Manifest, row: &Row, context: &Context) -> String {
         page.line("size", &format!("{} ({} bytes)", bytes(storage.size_bytes), storage.size_bytes));
         let frees = reclaim(storage.reclaimable_bytes, storage.reclaimable_at_least);
         page.line("removing it frees", &format!("{frees} ({} bytes)", storage.reclaimable_bytes));
-        page.line("last used", &format!("{} ago, by file times", age(storage.last_accessed, context.now)));
+        if let Some(used) = storage.last_used.or(storage.last_accessed) {
+            let by = storage.last_used_by.unwrap_or_default().describe();
+            page.line("last used", &format!("{} ago, by {by}", age(Some(used), context.now)));
+        }
     } else {
         page.line("files", "gone; this record is what is left");
     }

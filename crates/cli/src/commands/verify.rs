@@ -7,12 +7,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::Result;
+use chrono::{DateTime, Utc};
 use mlxman_clean::filter::quantity::{parse_age, parse_bytes};
 use mlxman_manifest::registry::{Contents, Registry, Row, Survey, SyncOptions};
 use mlxman_manifest::{
     AnswersCompared, HealthStatus, Verdict as Found, Verification, VerifiedLevel, VerifiedModel,
 };
-use mlxman_store::{FoundModel, RepoKind, Scan, StoreKind, StoreSpec};
+use mlxman_store::{FoundModel, RepoKind, Scan, StoreKind, StoreSpec, Use};
 use mlxman_verify::protocol::{DtypeChoice, Level, Measure};
 use mlxman_verify::{Answering, Base, KeptAnswers, Launch, Outcome, Plan, Reference, Results, Task, machine};
 
@@ -84,11 +85,16 @@ pub(super) fn run(args: &Verify, context: &Context) -> Result<Verdict> {
         now: context.now,
     };
     let unkept = AtomicBool::new(false);
-    let (registry, printer) = (&context.registry, &context.printer);
+    let (registry, printer, now) = (&context.registry, &context.printer, context.now);
     let done = |at: usize, outcome: &Outcome| {
         if let Err(error) = keep(registry, outcome, rows[at], tasks[at].recorded.as_deref()) {
             printer.warning(&format!("what was found of {} is not kept: {error}", outcome.result.model));
             unkept.store(true, Ordering::Relaxed);
+        }
+        if let Some(used) = used(&outcome.result, tasks[at].found, now)
+            && let Err(error) = registry.record_use(&used)
+        {
+            printer.warning(&format!("the use of {} is not recorded: {error}", outcome.result.model));
         }
     };
     let live = Live::new(&context.printer, tasks.iter().map(|task| task.model.clone()).collect(), &done);
@@ -445,6 +451,14 @@ fn base_in(path: PathBuf, limit: Duration) -> Option<(PathBuf, u64)> {
         let _ = sender.send(look());
     });
     found.recv_timeout(limit).ok()?
+}
+
+/// The use that a verification made of a model: reading its files is none, generating with it is one.
+fn used(result: &VerifiedModel, found: &FoundModel, now: DateTime<Utc>) -> Option<Use> {
+    let verification = &result.verification;
+    let generated = verification.level == VerifiedLevel::Generate && verification.verdict == Found::Pass;
+    let store = result.store.clone().filter(|_| generated)?;
+    Some(Use { time: now, store, key: found.key.clone(), by: "verify".to_owned() })
 }
 
 /// Writes what was found into the history and the manifest, and the answers that were recorded.

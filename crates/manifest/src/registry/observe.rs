@@ -383,6 +383,8 @@ pub(super) fn assemble(
             reclaimable_at_least: reclaim.at_least,
             last_modified: model.last_modified(),
             last_accessed: model.last_accessed(),
+            last_used: None,
+            last_used_by: None,
             files: observation.files,
         },
         health,

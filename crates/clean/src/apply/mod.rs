@@ -20,6 +20,8 @@ use crate::trash::{
 
 pub use watched::Watched;
 
+use watched::own_of;
+
 /// Why a plan is refused as a whole.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -269,8 +271,8 @@ pub fn apply(
         dirs,
     };
     prepare(editor, &id).map_err(|error| refuse(trouble("a journal cannot be made")(error)))?;
-    let settled =
-        |row: usize, journal: &Journal| watched.disturbed(editor.root(), place_of(rows[row]), journal);
+    let own = own_of(&journal);
+    let settled = |row: usize| watched.disturbed(editor.root(), place_of(rows[row]), &own);
     let carried = carry_out(editor, &journal, &settled).map_err(refuse)?;
     let is_done = |row: &usize| !carried.failed.contains_key(row);
     applied.done.extend((0..rows.len()).filter(is_done).map(|row| journal.rows[row].clone()));
@@ -341,7 +343,9 @@ fn choose<'a>(
             applied.skipped.push(skip(why));
             continue;
         }
-        if now.items.is_empty() {
+        // A repo without a snapshot may have nothing but what it shares with its orphans.
+        let shares = || fresh.shared_items.iter().any(|shared| shared.needs.contains(at));
+        if now.items.is_empty() && !shares() {
             applied.skipped.push(skip("there is nothing on the disk to remove".to_owned()));
             continue;
         }

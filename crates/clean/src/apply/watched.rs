@@ -63,12 +63,11 @@ impl Watched {
     }
 
     /// Why a row that was just done has to be taken back, if it has to be.
-    pub(super) fn disturbed(&self, root: &DirHandle, place: &str, journal: &Journal) -> Option<String> {
+    pub(super) fn disturbed(&self, root: &DirHandle, place: &str, own: &Own<'_>) -> Option<String> {
         let repo = repo_of(place)?;
         let unknown = || Some(format!("nobody can tell whether a download works on {repo}"));
         let Some(Some(before)) = self.repos.get(repo) else { return unknown() };
         let Ok(now) = marks(root, repo) else { return unknown() };
-        let own = own_of(journal, repo);
         let new = now.iter().find(|(path, mark)| {
             let is_own = own.contains(path.as_str());
             match before.get(*path) {
@@ -82,13 +81,12 @@ impl Watched {
 }
 
 /// What a journal's steps change themselves, and the directories that those lie in.
-fn own_of<'a>(journal: &'a Journal, repo: &str) -> HashSet<&'a str> {
-    let mut own = HashSet::new();
+pub(super) type Own<'a> = HashSet<&'a str>;
+
+pub(super) fn own_of(journal: &Journal) -> Own<'_> {
+    let mut own = Own::new();
     for step in &journal.steps {
         for path in step.action.paths() {
-            if repo_of(path) != Some(repo) {
-                continue;
-            }
             own.insert(path);
             if let Action::Take { .. } | Action::RemoveDir { .. } = step.action {
                 own.extend(path.rfind('/').map(|at| &path[..at]));

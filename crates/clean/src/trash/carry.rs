@@ -29,7 +29,8 @@ pub(crate) fn trouble(what: &'static str) -> impl Fn(io::Error) -> TrashError {
     move |source| TrashError { what, source }
 }
 
-/// Writes the journal down and does its rows. `settled` is asked after each row: a reason takes it back.
+/// Writes the journal down and does its rows. `settled` is asked after each row, and of all rows that were done once more
+/// when all is done: a reason takes the row back, with whatever it shares.
 ///
 /// # Errors
 /// When the journal cannot be written: nothing was touched then. When it cannot be closed: all that was done is kept, and
@@ -37,7 +38,7 @@ pub(crate) fn trouble(what: &'static str) -> impl Fn(io::Error) -> TrashError {
 pub(crate) fn carry_out(
     editor: &Editor<'_>,
     journal: &Journal,
-    settled: &dyn Fn(usize, &Journal) -> Option<String>,
+    settled: &dyn Fn(usize) -> Option<String>,
 ) -> Result<Carried, TrashError> {
     if let Err(error) = journal.begin(editor) {
         // Should that fail too, it is removed another time: it holds nothing of anybody's.
@@ -55,7 +56,7 @@ pub(crate) fn carry_out(
         }
     }
     for (row, own) in own.iter().enumerate() {
-        let failed = work.row(own, &mut carried).err().or_else(|| settled(row, journal));
+        let failed = work.row(own, &mut carried).err().or_else(|| settled(row));
         if let Some(why) = failed {
             let why = work.back(own, why);
             carried.failed.insert(row, why);
@@ -66,18 +67,18 @@ pub(crate) fn carry_out(
             work.shared(at, &mut carried);
         }
     }
-    if !shared.is_empty() {
-        // What several rows share went after the rows were asked about.
-        for (row, own) in own.iter().enumerate() {
-            let Some(why) = (!carried.failed.contains_key(&row)).then(|| settled(row, journal)).flatten()
-            else {
-                continue;
-            };
-            let of_row = shared.iter().copied().filter(|at| journal.steps[*at].rows.contains(&row));
-            let all: Vec<usize> = own.iter().copied().chain(of_row).collect();
-            let why = work.back(&all, why);
-            carried.failed.insert(row, why);
-        }
+    if work.done.contains(&true) {
+        // On a filesystem with a journal this makes every move last: each of them put a name into this directory. It takes
+        // its time, in which whoever had looked at a blob before it was taken comes to link to it.
+        editor.sync_dir(&items_of(&journal.id)).map_err(trouble("what was moved cannot be made to last"))?;
+    }
+    for (row, own) in own.iter().enumerate() {
+        let is_done = !carried.failed.contains_key(&row);
+        let Some(why) = is_done.then(|| settled(row)).flatten() else { continue };
+        let of_row = shared.iter().copied().filter(|at| journal.steps[*at].rows.contains(&row));
+        let all: Vec<usize> = own.iter().copied().chain(of_row).collect();
+        let why = work.back(&all, why);
+        carried.failed.insert(row, why);
     }
     let done = work.done.iter().filter(|done| **done).count();
     finish(editor, journal, done)?;
@@ -186,7 +187,6 @@ fn finish(editor: &Editor<'_>, journal: &Journal, done: usize) -> Result<(), Tra
         put_times_back(editor, &journal.dirs);
         return journal.end_all(editor, State::Moving).map_err(trouble("an empty journal cannot be removed"));
     }
-    // On a filesystem with a journal this makes every move last: each of them put a name into this directory.
     editor.sync_dir(&items_of(&journal.id)).map_err(trouble("what was moved cannot be made to last"))?;
     journal.becomes(editor, State::Moving, State::Kept).map_err(trouble("the journal cannot be closed"))
 }

@@ -326,7 +326,9 @@ fn choose<'a>(store: &str, given: &Plan, fresh: &'a Plan, applied: &mut AppliedS
             applied.skipped.push(skip(why_not(row, fresh)));
             continue;
         };
-        if now.items.is_empty() {
+        // A repo without a snapshot may have nothing but what it shares with its orphans.
+        let shares = || fresh.shared_items.iter().any(|shared| shared.needs.contains(at));
+        if now.items.is_empty() && !shares() {
             applied.skipped.push(skip("there is nothing on the disk to remove".to_owned()));
             continue;
         }

@@ -130,7 +130,8 @@ impl Bench {
         Self::over(dir, StoreKind::Folder, root)
     }
 
-    fn over(dir: tempfile::TempDir, kind: StoreKind, root: PathBuf) -> Self {
+    /// A store that was made at `root` in a directory of its own.
+    pub(crate) fn over(dir: tempfile::TempDir, kind: StoreKind, root: PathBuf) -> Self {
         let spec = StoreSpec::new(kind, root);
         let registry = Registry::at(dir.path().join("home"));
         Bench { _dir: dir, spec, registry }
@@ -148,13 +149,14 @@ impl Bench {
         DirHandle::open_root(self.root()).expect("the store opens")
     }
 
-    /// What the models that match would be.
+    /// What the models that match would be; without a pattern, what is safe to go.
     pub(crate) fn plan(&self, models: &str, only: Option<&Only>) -> Plan {
         let options = SyncOptions::fast(now());
         let catalog = Catalog::built_in();
         let survey =
             self.registry.survey(std::slice::from_ref(&self.spec), &catalog, &options).expect("a survey");
-        let args = FilterArgs { models: vec![models.to_owned()], ..FilterArgs::default() };
+        let models = if models.is_empty() { Vec::new() } else { vec![models.to_owned()] };
+        let args = FilterArgs { models, ..FilterArgs::default() };
         let filters = FilterSet::parse(&args).expect("a filter");
         let asked =
             Asked { filters: &filters, gone: &[], pinned_elsewhere: &[], others: &[], only, now: now() };

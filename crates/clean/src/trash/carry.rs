@@ -29,7 +29,8 @@ pub(crate) fn trouble(what: &'static str) -> impl Fn(io::Error) -> TrashError {
     move |source| TrashError { what, source }
 }
 
-/// Writes the journal down and does its rows. `settled` is asked after each row: a reason takes it back.
+/// Writes the journal down and does its rows. `settled` is asked after each row, and of all rows that were done once more
+/// when all is done: a reason takes the row back, with whatever it shares.
 ///
 /// # Errors
 /// When the journal cannot be written: nothing was touched then. When it cannot be closed: all that was done is kept, and
@@ -45,7 +46,7 @@ pub(crate) fn carry_out(
         return Err(trouble("a journal cannot be written")(error));
     }
     let mut carried = Carried::default();
-    let mut done = 0;
+    let mut done = Vec::new();
     let mut own: Vec<Vec<usize>> = vec![Vec::new(); journal.rows.len()];
     let mut shared = Vec::new();
     for (at, step) in journal.steps.iter().enumerate() {
@@ -55,7 +56,7 @@ pub(crate) fn carry_out(
         }
     }
     for (row, own) in own.iter().enumerate() {
-        done += do_row(editor, journal, row, own, &mut carried, settled);
+        done.extend(do_row(editor, journal, row, own, &mut carried, settled));
     }
     for at in shared {
         let step = &journal.steps[at];
@@ -63,14 +64,62 @@ pub(crate) fn carry_out(
             continue;
         }
         match perform(editor, &journal.id, &step.action) {
-            Ok(Done::Yes) => done += 1,
+            Ok(Done::Yes) => done.push(at),
             Ok(Done::Left(why)) => carried.leave(&step.action, why),
             // What several rows share stays then; that costs space, and nothing else.
             Err(failed) => carried.left.push((failed.path.clone(), failed.to_string())),
         }
     }
-    finish(editor, journal, done)?;
+    // On a filesystem with a journal this makes every move last: each of them put a name into this directory. It takes
+    // its time, in which whoever had looked at a blob before it was taken comes to link to it.
+    let sync =
+        || editor.sync_dir(&items_of(&journal.id)).map_err(trouble("what was moved cannot be made to last"));
+    if !done.is_empty() {
+        sync()?;
+    }
+    if settle(editor, journal, &mut done, &mut carried, settled) && !done.is_empty() {
+        sync()?;
+    }
+    finish(editor, journal, done.len())?;
     Ok(carried)
+}
+
+/// Takes back what somebody came for after its row was done: what several rows share is taken later than they are, and
+/// who looked at a blob before it was taken may link to it after that. Gives whether there was anything to take back.
+fn settle(
+    editor: &Editor<'_>,
+    journal: &Journal,
+    done: &mut Vec<usize>,
+    carried: &mut Carried,
+    settled: &dyn Fn(usize, &Journal) -> Option<String>,
+) -> bool {
+    let rows = (0..journal.rows.len()).filter(|row| !carried.failed.contains_key(row));
+    let late: BTreeMap<usize, String> =
+        rows.filter_map(|row| settled(row, journal).map(|why| (row, why))).collect();
+    if late.is_empty() {
+        return false;
+    }
+    done.sort_unstable();
+    let (back, kept): (Vec<usize>, Vec<usize>) = std::mem::take(done)
+        .into_iter()
+        .partition(|at| journal.steps[*at].rows.iter().any(|row| late.contains_key(row)));
+    *done = kept;
+    carried.failed.extend(late);
+    for at in back.iter().rev() {
+        let step = &journal.steps[*at];
+        if let Err(failed) = take_back(editor, &journal.id, &step.action) {
+            done.push(*at);
+            for row in &step.rows {
+                if let Some(why) = carried.failed.get_mut(row) {
+                    *why = format!("{why}; not all of it could be put back: {failed}");
+                }
+            }
+        }
+        drop_made(editor, &journal.id, &step.action);
+    }
+    let touched: HashSet<&str> = back.iter().flat_map(|at| touched_by(&journal.steps[*at].action)).collect();
+    put_times_back(editor, journal.dirs.iter().filter(|dir| touched.contains(dir.path.as_str())));
+    true
 }
 
 impl Carried {
@@ -89,7 +138,7 @@ fn do_row(
     own: &[usize],
     carried: &mut Carried,
     settled: &dyn Fn(usize, &Journal) -> Option<String>,
-) -> usize {
+) -> Vec<usize> {
     let mut of_row: Vec<usize> = Vec::with_capacity(own.len());
     let mut left = Vec::new();
     let mut failed: Option<String> = None;
@@ -107,15 +156,15 @@ fn do_row(
     let failed = failed.or_else(|| settled(row, journal));
     let Some(mut why) = failed else {
         left.into_iter().for_each(|(action, why)| carried.leave(action, why));
-        return of_row.len();
+        return of_row;
     };
-    let mut stuck = 0;
+    let mut stuck = Vec::new();
     let steps = || own.iter().map(|at| &journal.steps[*at]);
     for at in of_row.into_iter().rev() {
         if let Err(failed) = take_back(editor, &journal.id, &journal.steps[at].action) {
             // It stays in the trash, where `undo` finds it.
             why = format!("{why}; not all of it could be put back: {failed}");
-            stuck += 1;
+            stuck.push(at);
         }
     }
     steps().for_each(|step| drop_made(editor, &journal.id, &step.action));
@@ -153,8 +202,6 @@ fn finish(editor: &Editor<'_>, journal: &Journal, done: usize) -> Result<(), Tra
         put_times_back(editor, &journal.dirs);
         return journal.end_all(editor, State::Moving).map_err(trouble("an empty journal cannot be removed"));
     }
-    // On a filesystem with a journal this makes every move last: each of them put a name into this directory.
-    editor.sync_dir(&items_of(&journal.id)).map_err(trouble("what was moved cannot be made to last"))?;
     journal.becomes(editor, State::Moving, State::Kept).map_err(trouble("the journal cannot be closed"))
 }
 

@@ -2,6 +2,7 @@
 
 mod bench;
 mod model;
+mod races;
 
 use std::cell::Cell;
 use std::io;

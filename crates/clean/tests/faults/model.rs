@@ -76,8 +76,12 @@ fn repo() -> impl Strategy<Value = OneRepo> {
 
 fn store() -> impl Strategy<Value = Store> {
     let repos = proptest::collection::vec(repo(), 1..5);
-    (any::<bool>(), any::<bool>(), any::<bool>(), repos)
-        .prop_map(|(shared, locks, trees, repos)| Store { shared, locks, trees, repos })
+    (any::<bool>(), any::<bool>(), any::<bool>(), repos).prop_map(|(shared, locks, trees, repos)| Store {
+        shared,
+        locks,
+        trees,
+        repos,
+    })
 }
 
 impl Store {
@@ -137,15 +141,18 @@ struct Texts {
 impl Texts {
     fn of(root: &Path, tree: &Tree) -> Self {
         let read = |path: &Path| fs_err::read_to_string(root.join(path)).ok();
-        let paths = tree.iter().filter(|(path, _)| !path.starts_with(".mlxman-trash")).map(|(path, (kind, ..))| {
-            let name = path.to_str().expect("UTF-8").to_owned();
-            let text = match kind {
-                'l' => fs_err::read_link(root.join(path)).ok().map(|to| to.to_str().expect("UTF-8").to_owned()),
-                'f' if name.contains("/refs/") || name.ends_with(".refs") => read(path),
-                _ => None,
-            };
-            (name, text)
-        });
+        let paths =
+            tree.iter().filter(|(path, _)| !path.starts_with(".mlxman-trash")).map(|(path, (kind, ..))| {
+                let name = path.to_str().expect("UTF-8").to_owned();
+                let text = match kind {
+                    'l' => fs_err::read_link(root.join(path))
+                        .ok()
+                        .map(|to| to.to_str().expect("UTF-8").to_owned()),
+                    'f' if name.contains("/refs/") || name.ends_with(".refs") => read(path),
+                    _ => None,
+                };
+                (name, text)
+            });
         Texts { root: root.to_owned(), paths: paths.collect() }
     }
 
@@ -170,8 +177,12 @@ impl Texts {
     /// The reference: what goes if these go, which are keys of snapshots and paths of loose blobs, partials and repos.
     fn gone(&self, named: &BTreeSet<String>) -> BTreeSet<String> {
         let mut gone: BTreeSet<String> = BTreeSet::new();
-        let repos: BTreeSet<&str> =
-            self.paths.keys().filter_map(|path| path.split('/').next()).filter(|top| top.contains("--")).collect();
+        let repos: BTreeSet<&str> = self
+            .paths
+            .keys()
+            .filter_map(|path| path.split('/').next())
+            .filter(|top| top.contains("--"))
+            .collect();
         for repo in repos {
             let links = || {
                 let all = self.below(&format!("{repo}/snapshots"));
@@ -200,7 +211,9 @@ impl Texts {
             let part = |path: &str| path.split('/').nth(1).unwrap_or_default().to_owned();
             let is_empty = self
                 .below(repo)
-                .filter(|path| matches!(part(path).as_str(), "blobs" | "snapshots") && path.matches('/').count() >= 2)
+                .filter(|path| {
+                    matches!(part(path).as_str(), "blobs" | "snapshots") && path.matches('/').count() >= 2
+                })
                 .all(|path| gone.contains(path));
             // One that had no snapshot is a row of its own.
             let had_snapshot = self.below(&format!("{repo}/snapshots")).any(is_named_snapshot);
@@ -223,7 +236,10 @@ impl Texts {
     }
 
     fn payloads(&self) -> Vec<String> {
-        self.below("blobs").filter(|path| path.rsplit('/').next().is_some_and(|n| n.len() == 64)).map(str::to_owned).collect()
+        self.below("blobs")
+            .filter(|path| path.rsplit('/').next().is_some_and(|n| n.len() == 64))
+            .map(str::to_owned)
+            .collect()
     }
 
     /// The repo blobs that link to a payload.

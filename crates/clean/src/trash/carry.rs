@@ -67,11 +67,14 @@ pub(crate) fn carry_out(
             work.shared(at, &mut carried);
         }
     }
+    let sync =
+        || editor.sync_dir(&items_of(&journal.id)).map_err(trouble("what was moved cannot be made to last"));
     if work.done.contains(&true) {
         // On a filesystem with a journal this makes every move last: each of them put a name into this directory. It takes
         // its time, in which whoever had looked at a blob before it was taken comes to link to it.
-        editor.sync_dir(&items_of(&journal.id)).map_err(trouble("what was moved cannot be made to last"))?;
+        sync()?;
     }
+    let mut any_back = false;
     for (row, own) in own.iter().enumerate() {
         let is_done = !carried.failed.contains_key(&row);
         let Some(why) = is_done.then(|| settled(row)).flatten() else { continue };
@@ -79,6 +82,10 @@ pub(crate) fn carry_out(
         let all: Vec<usize> = own.iter().copied().chain(of_row).collect();
         let why = work.back(&all, why);
         carried.failed.insert(row, why);
+        any_back = true;
+    }
+    if any_back && work.done.contains(&true) {
+        sync()?;
     }
     let done = work.done.iter().filter(|done| **done).count();
     finish(editor, journal, done)?;
@@ -187,7 +194,6 @@ fn finish(editor: &Editor<'_>, journal: &Journal, done: usize) -> Result<(), Tra
         put_times_back(editor, &journal.dirs);
         return journal.end_all(editor, State::Moving).map_err(trouble("an empty journal cannot be removed"));
     }
-    editor.sync_dir(&items_of(&journal.id)).map_err(trouble("what was moved cannot be made to last"))?;
     journal.becomes(editor, State::Moving, State::Kept).map_err(trouble("the journal cannot be closed"))
 }
 

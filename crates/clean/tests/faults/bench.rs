@@ -131,7 +131,8 @@ impl Bench {
         Self::over(dir, StoreKind::Folder, root)
     }
 
-    fn over(dir: tempfile::TempDir, kind: StoreKind, root: PathBuf) -> Self {
+    /// A store that was made at `root` in a directory of its own.
+    pub(crate) fn over(dir: tempfile::TempDir, kind: StoreKind, root: PathBuf) -> Self {
         // Nobody has written to it just now.
         for entry in walkdir(&root).into_iter().rev() {
             mlxman_testkit::set_age(
@@ -157,16 +158,18 @@ impl Bench {
         DirHandle::open_root(self.root()).expect("the store opens")
     }
 
-    /// What the models that match would be.
+    /// What the models that match would be; without a pattern, what is safe to go.
     pub(crate) fn plan(&self, models: &str, only: Option<&Only>) -> Plan {
         let options = SyncOptions::fast(now());
         let catalog = Catalog::built_in();
         let survey =
             self.registry.survey(std::slice::from_ref(&self.spec), &catalog, &options).expect("a survey");
-        let args = FilterArgs { models: vec![models.to_owned()], ..FilterArgs::default() };
+        let models = if models.is_empty() { Vec::new() } else { vec![models.to_owned()] };
+        let args = FilterArgs { models, ..FilterArgs::default() };
         let filters = FilterSet::parse(&args).expect("a filter");
         // What was made here counts, too.
-        let args = PolicyArgs { include_irreplaceable: true, ..PolicyArgs::default() };
+        let args =
+            PolicyArgs { include_irreplaceable: true, grace: Some("0d".to_owned()), ..PolicyArgs::default() };
         let policies = Policies::parse(&args).expect("policies");
         let asked = Asked {
             filters: &filters,

@@ -1,6 +1,8 @@
 //! Apply, undo and empty, broken off at every single change that they make to a store.
 
 mod bench;
+mod model;
+mod races;
 
 use std::cell::Cell;
 use std::io;

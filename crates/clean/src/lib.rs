@@ -12,6 +12,7 @@ mod items;
 mod plan;
 mod preview;
 mod reach;
+mod repair;
 mod replaced;
 mod trash;
 
@@ -21,6 +22,10 @@ pub use apply::{
 pub use facts::facts_of;
 pub use plan::{Candidate, Item, ItemKind, Keep, Kept, Plan, PlanStore, Rule, SharedItem, plan_schema};
 pub use preview::{Asked, PinnedElsewhere, preview};
+pub use repair::{
+    Content, Finding, Repair, RepairChange, RepairKind, RepairStore, Repairs, RepairsAsked, mend,
+    repairs_schema,
+};
 pub use trash::{
     Action, DirTimes, Freed, Journal, JournalError, JournalRow, OpenError, Purpose, Recovered, Seen, State,
     Step, Trash, TrashEntry, TrashListing, UndoReport, Undone, journal_schema, list as list_trash,

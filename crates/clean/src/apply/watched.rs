@@ -34,7 +34,7 @@ impl Watched {
     }
 
     /// Why a row that was just done has to be taken back, if it has to be.
-    pub(super) fn disturbed(&self, root: &DirHandle, place: &str, journal: &Journal) -> Option<String> {
+    pub(crate) fn disturbed(&self, root: &DirHandle, place: &str, journal: &Journal) -> Option<String> {
         let repo = repo_of(place)?;
         let unknown = || Some(format!("nobody can tell whether a download works on {repo}"));
         let Some(Some(before)) = self.repos.get(repo) else { return unknown() };

@@ -5,6 +5,7 @@
 //! it can be put back until it is emptied.
 
 mod apply;
+mod cache;
 mod facts;
 pub mod filter;
 mod guards;
@@ -18,6 +19,10 @@ mod trash;
 
 pub use apply::{
     Applied, AppliedStore, ApplyError, Only, PlanError, Skipped, Watched, applied_schema, apply, trash_dir,
+};
+pub use cache::{
+    HubCache, HubLeftover, HubRepo, HubReport, HubRevision, LeftoverKind, Measured, XetCache, hub_schema,
+    measure,
 };
 pub use facts::facts_of;
 pub use plan::{Candidate, Item, ItemKind, Keep, Kept, Plan, PlanStore, Rule, SharedItem, plan_schema};

@@ -157,9 +157,11 @@ fn of_store(
             None => chosen.push(Chosen::Model { found, known, rule, reason }),
         }
     }
-    if asked.filters.is_empty() {
+    let means =
+        |stray: &&Stray| asked.filters.is_empty() || asked.filters.mean_repo(stray.repo_id.as_deref());
+    if scan.strays.iter().any(|stray| means(&stray)) {
         let keep_stray = |stray: &Stray| in_pinned(stray, &models).or_else(|| guards.keep_stray(of, stray));
-        for stray in &scan.strays {
+        for stray in scan.strays.iter().filter(means) {
             let rule = match stray.problem.kind {
                 ProblemKind::PartialDead => Rule::DeadPartial,
                 ProblemKind::OrphanBlob => Rule::Orphan,

@@ -74,7 +74,7 @@ pub(super) fn table(plan: &Plan, context: &Context) -> Result<()> {
     Ok(())
 }
 
-fn in_total(plan: &Plan) -> String {
+pub(super) fn in_total(plan: &Plan) -> String {
     match (plan.candidates.len(), plan.filters_in_words.is_empty()) {
         (0, true) => "nothing is safe to go without being asked for; filters choose models".to_owned(),
         (0, false) => "no model matches".to_owned(),

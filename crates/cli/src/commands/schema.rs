@@ -7,14 +7,16 @@ use crate::args::Schema;
 use crate::context::Context;
 use crate::exit::{Verdict, wrong};
 
-const NAMES: [&str; 11] = [
+const NAMES: [&str; 13] = [
     "applied",
     "catalog-entry",
+    "hub",
     "journal",
     "list",
     "manifest",
     "original-manifest",
     "plan",
+    "repairs",
     "sync",
     "trash",
     "undo",
@@ -31,6 +33,8 @@ pub(super) fn run(args: &Schema, context: &Context) -> Result<Verdict> {
         "catalog-entry" => mlxman_manifest::catalog_schema().to_value(),
         "original-manifest" => mlxman_manifest::original_schema(),
         "plan" => mlxman_clean::plan_schema().to_value(),
+        "hub" => mlxman_clean::hub_schema().to_value(),
+        "repairs" => mlxman_clean::repairs_schema().to_value(),
         "applied" => mlxman_clean::applied_schema().to_value(),
         "journal" => mlxman_clean::journal_schema().to_value(),
         "trash" => mlxman_manifest::schema_of::<mlxman_clean::TrashListing>().to_value(),

@@ -1,7 +1,9 @@
 //! End to end: the program as a user runs it, on stores that the testkit makes. Nothing here looks inside mlxman.
 
+mod clean_hf;
 mod contract;
 mod damage;
+mod doctoring;
 mod find;
 mod guarding;
 mod lab;

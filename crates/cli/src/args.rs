@@ -327,7 +327,7 @@ pub(crate) enum Clean {
 }
 
 #[derive(Debug, clap::Args)]
-#[group(id = "what", required = true, multiple = false, args = ["scan", "pattern"])]
+#[command(group = clap::ArgGroup::new("what").required(true).args(["scan", "pattern"]))]
 pub(crate) struct Hf {
     /// Show repos, revisions, sizes and refs, and broken repos, leftovers, locks and Xet's cache as well
     #[arg(long)]
@@ -339,13 +339,13 @@ pub(crate) struct Hf {
     #[arg(long, value_name = "DIR")]
     pub(crate) hf_home: Option<PathBuf>,
     /// Also write the plan to this file, for `mlxman clean apply`
-    #[arg(long, value_name = "PLAN", requires = "pattern")]
+    #[arg(long, value_name = "PLAN", conflicts_with = "scan")]
     pub(crate) out: Option<PathBuf>,
     /// Show what would go, and touch nothing, whatever else is said
     #[arg(long)]
     pub(crate) dry_run: bool,
     /// Move what matches into the trash, without asking
-    #[arg(long, short, requires = "pattern")]
+    #[arg(long, short, conflicts_with = "scan")]
     pub(crate) yes: bool,
     /// With --yes: free the space at once; what goes cannot be put back
     #[arg(long, requires = "yes")]

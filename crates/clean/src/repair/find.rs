@@ -240,7 +240,13 @@ impl OfStore<'_> {
             (ProblemKind::PartialDead, _) => self.removals.repair(&path, RepairKind::RemovePartial),
             (ProblemKind::OrphanBlob, Some(repo)) => {
                 let name = path.rsplit('/').next().unwrap_or_default();
-                listings.get(repo).and_then(|list| links::adopt(root, repo, name, list))
+                let repair = listings.get(repo).and_then(|list| links::adopt(root, repo, name, list));
+                repair.map(|mut repair| {
+                    if stray.owner.is_some() {
+                        repair.does.push_str(" (or free it: `mlxman clean apply`)");
+                    }
+                    repair
+                })
             }
             (ProblemKind::RefToNowhere, _) => {
                 stray.items.first().and_then(|item| refs::rewrite(root, &path, &item.stat))

@@ -72,7 +72,6 @@ pub(super) fn run(args: &Doctor, context: &Context) -> Result<Verdict> {
     }
     let mendable = repairs.mendable().count();
     let wrong = |finding: &&Finding| finding.problem.severity > Severity::Info;
-    let left = repairs.findings.iter().filter(wrong).any(|finding| finding.repair.is_none());
     let verdict = if !args.fix || args.dry_run {
         if mendable > 0 {
             context.printer.status(&format!(
@@ -83,7 +82,7 @@ pub(super) fn run(args: &Doctor, context: &Context) -> Result<Verdict> {
         Verdict::of(!has_engine || repairs.findings.iter().any(|finding| wrong(&finding)))
     } else if mendable == 0 {
         context.printer.status("there is nothing that can be mended here; nothing was touched");
-        Verdict::of(left)
+        Verdict::of(repairs.findings.iter().any(|finding| wrong(&finding)))
     } else if !args.yes && !confirmed(context, &question(mendable))? {
         context.printer.status("nothing was touched");
         Verdict::of(true)
@@ -100,11 +99,9 @@ pub(super) fn run(args: &Doctor, context: &Context) -> Result<Verdict> {
         let done = mended.stores.iter().any(|store| !store.done.is_empty());
         let skipped = mended.stores.iter().any(|store| !store.skipped.is_empty());
         output.mended = Some(mended);
-        if went_wrong && !done {
-            Verdict::Failed
-        } else {
-            Verdict::of(left || skipped || went_wrong || !renewed)
-        }
+        // One repair may end several problems.
+        let left = find(context, &stores)?.repairs.findings.iter().any(|finding| wrong(&finding));
+        if went_wrong && !done { Verdict::Failed } else { Verdict::of(left || skipped || !renewed) }
     };
     if context.printer.json {
         output.repairs = Some(found.repairs);

@@ -64,6 +64,8 @@ fn json_everywhere() {
         &["pin", "acme/tiny"],
         &["unpin", "acme/tiny"],
         &["clean", "preview"],
+        &["clean", "hf", "--scan"],
+        &["clean", "hf", "--pattern", "acme/*"],
         &["schema", "manifest"],
     ] {
         let mut all = args.to_vec();
@@ -142,6 +144,8 @@ fn no_escapes_in_a_pipe() {
         &["list"],
         &["show", "acme/broken"],
         &["clean", "preview"],
+        &["clean", "hf", "--scan"],
+        &["clean", "hf", "--pattern", "acme/*"],
         &["stores"],
         &["list", "--nope"],
     ] {

@@ -1,8 +1,10 @@
 //! End to end: the program as a user runs it, on stores that the testkit makes. Nothing here looks inside mlxman.
 
 mod applying;
+mod clean_hf;
 mod contract;
 mod damage;
+mod doctoring;
 mod find;
 mod guarding;
 mod integrity;

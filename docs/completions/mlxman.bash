@@ -76,6 +76,9 @@ _mlxman() {
             mlxman__subcmd__clean,apply)
                 cmd="mlxman__subcmd__clean__subcmd__apply"
                 ;;
+            mlxman__subcmd__clean,hf)
+                cmd="mlxman__subcmd__clean__subcmd__hf"
+                ;;
             mlxman__subcmd__clean,preview)
                 cmd="mlxman__subcmd__clean__subcmd__preview"
                 ;;
@@ -118,7 +121,7 @@ _mlxman() {
             return 0
             ;;
         mlxman__subcmd__clean)
-            opts="-q -h --store --json --quiet --store-timeout --config --help preview apply"
+            opts="-q -h --store --json --quiet --store-timeout --config --help preview apply hf"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -183,6 +186,44 @@ _mlxman() {
                     return 0
                     ;;
                 --grace)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --store)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --store-timeout)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --config)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        mlxman__subcmd__clean__subcmd__hf)
+            opts="-y -q -h --scan --pattern --hf-home --out --dry-run --yes --now --store --json --quiet --store-timeout --config --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --pattern)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --hf-home)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --out)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -302,7 +343,7 @@ _mlxman() {
             return 0
             ;;
         mlxman__subcmd__doctor)
-            opts="-q -h --store --json --quiet --store-timeout --config --help"
+            opts="-y -q -h --fix --yes --dry-run --store --json --quiet --store-timeout --config --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0

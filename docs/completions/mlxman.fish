@@ -39,7 +39,7 @@ complete -c mlxman -n "__fish_mlxman_needs_command" -f -a "show" -d 'Show everyt
 complete -c mlxman -n "__fish_mlxman_needs_command" -f -a "path" -d 'Print the directory to load a model from, offline'
 complete -c mlxman -n "__fish_mlxman_needs_command" -f -a "run" -d 'Run a command with a model, offline: HF_HUB_OFFLINE=1, and the model\'s directory in MLXMAN_MODEL_PATH'
 complete -c mlxman -n "__fish_mlxman_needs_command" -f -a "stores" -d 'Show the stores, with used and free space'
-complete -c mlxman -n "__fish_mlxman_needs_command" -f -a "doctor" -d 'Show what this machine verifies models with: MLX, its device, BLAS and memory'
+complete -c mlxman -n "__fish_mlxman_needs_command" -f -a "doctor" -d 'Show what is wrong in the stores, what it costs and what mends it; and what this machine verifies models with'
 complete -c mlxman -n "__fish_mlxman_needs_command" -f -a "tag" -d 'Add tags to a model, or take them away'
 complete -c mlxman -n "__fish_mlxman_needs_command" -f -a "note" -d 'Write a note on a model'
 complete -c mlxman -n "__fish_mlxman_needs_command" -f -a "pin" -d 'Pin models: a pinned model is never a candidate for removal'
@@ -161,6 +161,9 @@ complete -c mlxman -n "__fish_mlxman_using_subcommand stores" -s h -l help -d 'P
 complete -c mlxman -n "__fish_mlxman_using_subcommand doctor" -l store -d 'Use only this store, as hub=PATH or folder=PATH (repeatable); a word without `=` selects among the known stores' -r
 complete -c mlxman -n "__fish_mlxman_using_subcommand doctor" -l store-timeout -d 'Give up a store that does not answer for so long' -r
 complete -c mlxman -n "__fish_mlxman_using_subcommand doctor" -l config -d 'Read this configuration instead of $XDG_CONFIG_HOME/mlxman/config.toml' -r -F
+complete -c mlxman -n "__fish_mlxman_using_subcommand doctor" -l fix -d 'Mend what can be mended without a network, after showing it; `mlxman undo` takes it back'
+complete -c mlxman -n "__fish_mlxman_using_subcommand doctor" -s y -l yes -d 'Do not ask'
+complete -c mlxman -n "__fish_mlxman_using_subcommand doctor" -l dry-run -d 'Show what would be mended, and touch nothing'
 complete -c mlxman -n "__fish_mlxman_using_subcommand doctor" -l json -d 'Print JSON instead of a table'
 complete -c mlxman -n "__fish_mlxman_using_subcommand doctor" -s q -l quiet -d 'Print no status, only data and errors'
 complete -c mlxman -n "__fish_mlxman_using_subcommand doctor" -s h -l help -d 'Print help'
@@ -189,14 +192,15 @@ complete -c mlxman -n "__fish_mlxman_using_subcommand unpin" -l config -d 'Read 
 complete -c mlxman -n "__fish_mlxman_using_subcommand unpin" -l json -d 'Print JSON instead of a table'
 complete -c mlxman -n "__fish_mlxman_using_subcommand unpin" -s q -l quiet -d 'Print no status, only data and errors'
 complete -c mlxman -n "__fish_mlxman_using_subcommand unpin" -s h -l help -d 'Print help'
-complete -c mlxman -n "__fish_mlxman_using_subcommand clean; and not __fish_seen_subcommand_from preview apply" -l store -d 'Use only this store, as hub=PATH or folder=PATH (repeatable); a word without `=` selects among the known stores' -r
-complete -c mlxman -n "__fish_mlxman_using_subcommand clean; and not __fish_seen_subcommand_from preview apply" -l store-timeout -d 'Give up a store that does not answer for so long' -r
-complete -c mlxman -n "__fish_mlxman_using_subcommand clean; and not __fish_seen_subcommand_from preview apply" -l config -d 'Read this configuration instead of $XDG_CONFIG_HOME/mlxman/config.toml' -r -F
-complete -c mlxman -n "__fish_mlxman_using_subcommand clean; and not __fish_seen_subcommand_from preview apply" -l json -d 'Print JSON instead of a table'
-complete -c mlxman -n "__fish_mlxman_using_subcommand clean; and not __fish_seen_subcommand_from preview apply" -s q -l quiet -d 'Print no status, only data and errors'
-complete -c mlxman -n "__fish_mlxman_using_subcommand clean; and not __fish_seen_subcommand_from preview apply" -s h -l help -d 'Print help'
-complete -c mlxman -n "__fish_mlxman_using_subcommand clean; and not __fish_seen_subcommand_from preview apply" -f -a "preview" -d 'Show what matches, or without filters what is safe to go; nothing is touched'
-complete -c mlxman -n "__fish_mlxman_using_subcommand clean; and not __fish_seen_subcommand_from preview apply" -f -a "apply" -d 'Do what a preview showed: move it into the store\'s trash, from where `mlxman undo` puts it back'
+complete -c mlxman -n "__fish_mlxman_using_subcommand clean; and not __fish_seen_subcommand_from preview apply hf" -l store -d 'Use only this store, as hub=PATH or folder=PATH (repeatable); a word without `=` selects among the known stores' -r
+complete -c mlxman -n "__fish_mlxman_using_subcommand clean; and not __fish_seen_subcommand_from preview apply hf" -l store-timeout -d 'Give up a store that does not answer for so long' -r
+complete -c mlxman -n "__fish_mlxman_using_subcommand clean; and not __fish_seen_subcommand_from preview apply hf" -l config -d 'Read this configuration instead of $XDG_CONFIG_HOME/mlxman/config.toml' -r -F
+complete -c mlxman -n "__fish_mlxman_using_subcommand clean; and not __fish_seen_subcommand_from preview apply hf" -l json -d 'Print JSON instead of a table'
+complete -c mlxman -n "__fish_mlxman_using_subcommand clean; and not __fish_seen_subcommand_from preview apply hf" -s q -l quiet -d 'Print no status, only data and errors'
+complete -c mlxman -n "__fish_mlxman_using_subcommand clean; and not __fish_seen_subcommand_from preview apply hf" -s h -l help -d 'Print help'
+complete -c mlxman -n "__fish_mlxman_using_subcommand clean; and not __fish_seen_subcommand_from preview apply hf" -f -a "preview" -d 'Show what matches, or without filters what is safe to go; nothing is touched'
+complete -c mlxman -n "__fish_mlxman_using_subcommand clean; and not __fish_seen_subcommand_from preview apply hf" -f -a "apply" -d 'Do what a preview showed: move it into the store\'s trash, from where `mlxman undo` puts it back'
+complete -c mlxman -n "__fish_mlxman_using_subcommand clean; and not __fish_seen_subcommand_from preview apply hf" -f -a "hf" -d 'See all that a hub cache holds, with what `hf cache ls` leaves out; or remove repos by their ids'
 complete -c mlxman -n "__fish_mlxman_using_subcommand clean; and __fish_seen_subcommand_from preview" -l models -d 'Models by name, repo id or glob, with @REVISION or without' -r
 complete -c mlxman -n "__fish_mlxman_using_subcommand clean; and __fish_seen_subcommand_from preview" -l tags -d 'Models with any of these tags' -r
 complete -c mlxman -n "__fish_mlxman_using_subcommand clean; and __fish_seen_subcommand_from preview" -l quantization -d 'Models with any of these quantizations: 4bit, 8bit, bf16, mxfp4, mixed, mixed-4-8bit, Q4_K_M' -r
@@ -251,6 +255,19 @@ complete -c mlxman -n "__fish_mlxman_using_subcommand clean; and __fish_seen_sub
 complete -c mlxman -n "__fish_mlxman_using_subcommand clean; and __fish_seen_subcommand_from apply" -l json -d 'Print JSON instead of a table'
 complete -c mlxman -n "__fish_mlxman_using_subcommand clean; and __fish_seen_subcommand_from apply" -s q -l quiet -d 'Print no status, only data and errors'
 complete -c mlxman -n "__fish_mlxman_using_subcommand clean; and __fish_seen_subcommand_from apply" -s h -l help -d 'Print help'
+complete -c mlxman -n "__fish_mlxman_using_subcommand clean; and __fish_seen_subcommand_from hf" -l pattern -d 'Show what would go of repos with this id, or of all that a glob matches; `--yes` does it' -r
+complete -c mlxman -n "__fish_mlxman_using_subcommand clean; and __fish_seen_subcommand_from hf" -l hf-home -d 'Look in this directory\'s `hub` instead of the known hub caches' -r -F
+complete -c mlxman -n "__fish_mlxman_using_subcommand clean; and __fish_seen_subcommand_from hf" -l out -d 'Also write the plan to this file, for `mlxman clean apply`' -r -F
+complete -c mlxman -n "__fish_mlxman_using_subcommand clean; and __fish_seen_subcommand_from hf" -l store -d 'Use only this store, as hub=PATH or folder=PATH (repeatable); a word without `=` selects among the known stores' -r
+complete -c mlxman -n "__fish_mlxman_using_subcommand clean; and __fish_seen_subcommand_from hf" -l store-timeout -d 'Give up a store that does not answer for so long' -r
+complete -c mlxman -n "__fish_mlxman_using_subcommand clean; and __fish_seen_subcommand_from hf" -l config -d 'Read this configuration instead of $XDG_CONFIG_HOME/mlxman/config.toml' -r -F
+complete -c mlxman -n "__fish_mlxman_using_subcommand clean; and __fish_seen_subcommand_from hf" -l scan -d 'Show repos, revisions, sizes and refs, and broken repos, leftovers, locks and Xet\'s cache as well'
+complete -c mlxman -n "__fish_mlxman_using_subcommand clean; and __fish_seen_subcommand_from hf" -l dry-run -d 'Show what would go, and touch nothing, whatever else is said'
+complete -c mlxman -n "__fish_mlxman_using_subcommand clean; and __fish_seen_subcommand_from hf" -s y -l yes -d 'Move what matches into the trash, without asking'
+complete -c mlxman -n "__fish_mlxman_using_subcommand clean; and __fish_seen_subcommand_from hf" -l now -d 'With --yes: free the space at once; what goes cannot be put back'
+complete -c mlxman -n "__fish_mlxman_using_subcommand clean; and __fish_seen_subcommand_from hf" -l json -d 'Print JSON instead of a table'
+complete -c mlxman -n "__fish_mlxman_using_subcommand clean; and __fish_seen_subcommand_from hf" -s q -l quiet -d 'Print no status, only data and errors'
+complete -c mlxman -n "__fish_mlxman_using_subcommand clean; and __fish_seen_subcommand_from hf" -s h -l help -d 'Print help'
 complete -c mlxman -n "__fish_mlxman_using_subcommand undo" -l store -d 'Use only this store, as hub=PATH or folder=PATH (repeatable); a word without `=` selects among the known stores' -r
 complete -c mlxman -n "__fish_mlxman_using_subcommand undo" -l store-timeout -d 'Give up a store that does not answer for so long' -r
 complete -c mlxman -n "__fish_mlxman_using_subcommand undo" -l config -d 'Read this configuration instead of $XDG_CONFIG_HOME/mlxman/config.toml' -r -F

@@ -195,7 +195,7 @@ fn of(one: &StrayItem) -> Item {
     item(one.path.clone(), &one.stat, one.link_target.clone())
 }
 
-fn item(path: String, stat: &Stat, link_target: Option<String>) -> Item {
+pub(crate) fn item(path: String, stat: &Stat, link_target: Option<String>) -> Item {
     let kind = match stat.kind {
         EntryKind::Dir => ItemKind::Dir,
         EntryKind::Link => ItemKind::Link,

@@ -5,6 +5,7 @@
 //! it can be put back until it is emptied.
 
 mod apply;
+mod cache;
 mod facts;
 pub mod filter;
 mod grace;
@@ -16,11 +17,16 @@ mod plan;
 mod policy;
 mod preview;
 mod reach;
+mod repair;
 mod replaced;
 mod trash;
 
 pub use apply::{
     Applied, AppliedStore, ApplyError, Only, PlanError, Skipped, Watched, applied_schema, apply, trash_dir,
+};
+pub use cache::{
+    HubCache, HubLeftover, HubRepo, HubReport, HubRevision, LeftoverKind, Measured, XetCache, hub_schema,
+    measure,
 };
 pub use facts::facts_of;
 pub use plan::{
@@ -31,6 +37,10 @@ pub use policy::{
     explain_schema,
 };
 pub use preview::{Asked, PinnedElsewhere, preview};
+pub use repair::{
+    Content, Finding, Repair, RepairChange, RepairKind, RepairStore, Repairs, RepairsAsked, mend,
+    repairs_schema,
+};
 pub use trash::{
     Action, DirTimes, Freed, Journal, JournalError, JournalRow, OpenError, Purpose, Recovered, Seen, State,
     Step, Trash, TrashEntry, TrashListing, UndoReport, Undone, journal_schema, list as list_trash,

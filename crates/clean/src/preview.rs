@@ -155,7 +155,8 @@ fn of_store(
     let scan = of.scan;
     let models: Vec<(&FoundModel, &SurveyedModel)> = scan.models.iter().zip(&store.models).collect();
     let mut chosen: Vec<Chosen<'_>> = Vec::new();
-    let safe = choice.is_none() && asked.filters.is_empty();
+    let by_filters = choice.is_none();
+    let safe = by_filters && asked.filters.is_empty();
     if let Some(choice) = choice {
         // They were asked about already.
         let mut reasons = |at: usize| choice.models.remove(&(of.index, at));
@@ -192,8 +193,9 @@ fn of_store(
             }
         }
     }
-    if safe {
-        for stray in &scan.strays {
+    let means = |stray: &&Stray| safe || (by_filters && asked.filters.mean_repo(stray.repo_id.as_deref()));
+    if by_filters {
+        for stray in scan.strays.iter().filter(means) {
             let kept = if stray.problem.kind == ProblemKind::PartialLive {
                 Some((Keep::InUse, stray.problem.message.clone()))
             } else {

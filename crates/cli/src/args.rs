@@ -75,9 +75,9 @@ pub(crate) enum Command {
     /// Show the stores, with used and free space
     #[command(after_help = EXIT_STATUS)]
     Stores,
-    /// Show what this machine verifies models with: MLX, its device, BLAS and memory
+    /// Show what is wrong in the stores, what it costs and what mends it; and what this machine verifies models with
     #[command(after_help = EXIT_STATUS)]
-    Doctor,
+    Doctor(Doctor),
     /// Add tags to a model, or take them away
     #[command(after_help = EXIT_STATUS)]
     Tag(Tag),
@@ -157,6 +157,7 @@ impl Filters {
     pub(crate) fn args(&self, stores: Vec<String>) -> FilterArgs {
         FilterArgs {
             models: self.models.clone(),
+            repos: Vec::new(),
             tags: self.tags.clone(),
             quantization: self.quantization.clone(),
             stores,
@@ -300,6 +301,19 @@ pub(crate) struct Run {
 }
 
 #[derive(Debug, clap::Args)]
+pub(crate) struct Doctor {
+    /// Mend what can be mended without a network, after showing it; `mlxman undo` takes it back
+    #[arg(long)]
+    pub(crate) fix: bool,
+    /// Do not ask
+    #[arg(long, short, requires = "fix")]
+    pub(crate) yes: bool,
+    /// Show what would be mended, and touch nothing
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+}
+
+#[derive(Debug, clap::Args)]
 pub(crate) struct Tag {
     /// The model
     #[arg(value_name = "MODEL")]
@@ -337,6 +351,35 @@ pub(crate) enum Clean {
     /// Do what a preview showed: move it into the store's trash, from where `mlxman undo` puts it back
     #[command(after_help = EXIT_STATUS)]
     Apply(Apply),
+    /// See all that a hub cache holds, with what `hf cache ls` leaves out; or remove repos by their ids
+    #[command(after_help = EXIT_STATUS)]
+    Hf(Hf),
+}
+
+#[derive(Debug, clap::Args)]
+#[command(group = clap::ArgGroup::new("what").required(true).args(["scan", "pattern"]))]
+pub(crate) struct Hf {
+    /// Show repos, revisions, sizes and refs, and broken repos, leftovers, locks and Xet's cache as well
+    #[arg(long)]
+    pub(crate) scan: bool,
+    /// Show what would go of repos with this id, or of all that a glob matches; `--yes` does it
+    #[arg(long, value_name = "GLOB", num_args = 1.., action = ArgAction::Append)]
+    pub(crate) pattern: Vec<String>,
+    /// Look in this directory's `hub` instead of the known hub caches
+    #[arg(long, value_name = "DIR")]
+    pub(crate) hf_home: Option<PathBuf>,
+    /// Also write the plan to this file, for `mlxman clean apply`
+    #[arg(long, value_name = "PLAN", conflicts_with = "scan")]
+    pub(crate) out: Option<PathBuf>,
+    /// Show what would go, and touch nothing, whatever else is said
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// Move what matches into the trash, without asking
+    #[arg(long, short, conflicts_with = "scan")]
+    pub(crate) yes: bool,
+    /// With --yes: free the space at once; what goes cannot be put back
+    #[arg(long, requires = "yes")]
+    pub(crate) now: bool,
 }
 
 #[derive(Debug, clap::Args)]

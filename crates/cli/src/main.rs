@@ -8,6 +8,7 @@ mod commands;
 mod config;
 mod context;
 mod exit;
+mod mending;
 mod places;
 mod planning;
 mod printer;

@@ -59,6 +59,16 @@ impl Places {
         (self.cache_home.join("huggingface/hub"), None)
     }
 
+    /// Where Xet keeps chunks: beside the hub cache in `home`, where one is given, else as huggingface_hub finds it.
+    pub(crate) fn xet_cache(&self, home: Option<&Path>) -> PathBuf {
+        match (home, var("HF_XET_CACHE"), var("HF_HOME")) {
+            (Some(home), ..) => self.expand(home).join("xet"),
+            (None, Some(path), _) => self.expand(Path::new(&path)),
+            (None, None, Some(path)) => self.expand(Path::new(&path)).join("xet"),
+            (None, None, None) => self.cache_home.join("huggingface/xet"),
+        }
+    }
+
     /// The folder of models that `MLX_MODELS_DIR` names.
     pub(crate) fn models_dir(&self) -> Option<PathBuf> {
         var("MLX_MODELS_DIR").map(|path| self.expand(Path::new(&path)))

@@ -107,7 +107,11 @@ impl Scan {
         details
     }
 
-    fn read_listing(&self, path: &str) -> Result<Listing, String> {
+    /// Reads the listing of a repo at `path`, relative to the store's root; its paths are safe to use below a snapshot.
+    ///
+    /// # Errors
+    /// Why it cannot be read or used.
+    pub fn read_listing(&self, path: &str) -> Result<Listing, String> {
         let file = self.root().open_below(path).map_err(|error| error.to_string())?;
         let mut bytes = Vec::new();
         file.take(LISTING_LIMIT + 1).read_to_end(&mut bytes).map_err(|error| error.to_string())?;

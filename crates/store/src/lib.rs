@@ -24,6 +24,7 @@ mod open_files;
 mod problem;
 mod safe;
 mod scan;
+mod sharing;
 mod spec;
 mod uses;
 mod watch;
@@ -43,6 +44,7 @@ pub use scan::{
     Blob, FileEntry, FoundModel, Group, Link, RepoKind, RepoSnapshot, Scan, ScanError, Stray, StrayItem,
     Usage,
 };
+pub use sharing::Sharing;
 pub use spec::{ParseStoreError, Resolved, StoreKind, StoreSpec, resolve};
 pub use uses::{Use, UseLog, UsedBy, Uses};
 pub use watch::{Late, Progress, watch};

@@ -76,6 +76,8 @@ problem_kinds! {
     SharedBlobUntracked = "shared_blob_untracked", Warning;
     /// A hub cache inside a folder store; its models are found once it is named as a store of its own.
     HubInsideFolder = "hub_inside_folder", Info;
+    /// A store that several users share, in which not all of them can read or write everything.
+    SharedPermissions = "shared_permissions", Warning;
     /// The store did not answer in time.
     StoreTooSlow = "store_too_slow", Error;
     /// The store's root is not there, or is not a directory.
@@ -104,6 +106,8 @@ problem_kinds! {
     MissingTensor = "missing_tensor", Error;
     /// An index that does not say where the tensors lie; they are all here, and it is left from other weights.
     StaleIndex = "stale_index", Info;
+    /// Shards without an index: programs that look a tensor's shard up in it do not load them.
+    MissingIndex = "missing_index", Info;
     /// There are no weights.
     NoWeights = "no_weights", Warning;
     /// A component that `model_index.json` names and that has no weights.

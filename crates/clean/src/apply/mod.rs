@@ -14,13 +14,13 @@ use serde::{Deserialize, Serialize};
 
 use crate::plan::{Candidate, Item, ItemKind, PLAN_VERSION, Plan, Rule};
 use crate::trash::{
-    Action, Carried, DirTimes, JOURNAL_VERSION, Journal, JournalRow, Purpose, Seen, Step, TRASH, Trash,
-    TrashError, carry_out, is_in_trash, is_shared, prepare, trouble,
+    Action, Carried, JOURNAL_VERSION, Journal, JournalRow, Purpose, Seen, Step, TRASH, Trash, TrashError,
+    carry_out, is_in_trash, is_shared, prepare, trouble,
 };
 
 pub use watched::Watched;
 
-use watched::own_of;
+pub(crate) use watched::own_of;
 
 /// Why a plan is refused as a whole.
 #[derive(Debug, thiserror::Error)]
@@ -252,11 +252,7 @@ pub fn apply(
         push_steps(editor, &mut steps, needs, item, false);
     }
     drop_needless_unlists(&mut steps);
-    let mut dirs: Vec<DirTimes> = trash.root_times().cloned().into_iter().collect();
-    let of_steps = Journal::times_of(editor, &steps);
-    // The trash was made in the root a moment ago: its times are those from before.
-    let known = dirs.len();
-    dirs.extend(of_steps.into_iter().filter(|dir| !dir.path.is_empty() || known == 0));
+    let dirs = trash.dirs_of(&steps);
     let freed_by_dirs: Vec<u64> = steps.iter().map(|step| allocated_dir(editor, &step.action)).collect();
     let journal = Journal {
         schema_version: JOURNAL_VERSION,

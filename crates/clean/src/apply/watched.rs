@@ -63,13 +63,14 @@ impl Watched {
     }
 
     /// Why a row that was just done has to be taken back, if it has to be.
-    pub(super) fn disturbed(&self, root: &DirHandle, place: &str, own: &Own<'_>) -> Option<String> {
+    pub(crate) fn disturbed(&self, root: &DirHandle, place: &str, own: &Own<'_>) -> Option<String> {
         let repo = repo_of(place)?;
         let unknown = || Some(format!("nobody can tell whether a download works on {repo}"));
         let Some(Some(before)) = self.repos.get(repo) else { return unknown() };
         let Ok(now) = marks(root, repo) else { return unknown() };
-        let new = now.iter().find(|(path, mark)| {
-            let is_own = own.contains(path.as_str());
+        let others = || now.iter().filter(|(path, _)| !own.made.contains(path.as_str()));
+        let new = others().find(|(path, mark)| {
+            let is_own = own.changed.contains(path.as_str());
             match before.get(*path) {
                 // Its own directories and those that they lie in are changed by the row itself.
                 Some(then) => then != *mark && !(is_own && then.0 == mark.0),
@@ -80,17 +81,29 @@ impl Watched {
     }
 }
 
-/// What a journal's steps change themselves, and the directories that those lie in.
-pub(super) type Own<'a> = HashSet<&'a str>;
+/// What a journal's steps change themselves.
+#[derive(Debug, Default)]
+pub(crate) struct Own<'a> {
+    /// What they move, and the directories that it lies in.
+    changed: HashSet<&'a str>,
+    /// What they put in place.
+    made: HashSet<&'a str>,
+}
 
-pub(super) fn own_of(journal: &Journal) -> Own<'_> {
-    let mut own = Own::new();
+/// What a journal's steps change themselves.
+pub(crate) fn own_of(journal: &Journal) -> Own<'_> {
+    let mut own = Own::default();
     for step in &journal.steps {
         for path in step.action.paths() {
-            own.insert(path);
-            if let Action::Take { .. } | Action::RemoveDir { .. } = step.action {
-                own.extend(path.rfind('/').map(|at| &path[..at]));
+            own.changed.insert(path);
+            match step.action {
+                Action::Put { .. } | Action::MakeDir { .. } => {
+                    own.made.insert(path);
+                }
+                Action::Unlist { .. } => continue,
+                _ => {}
             }
+            own.changed.extend(path.rfind('/').map(|at| &path[..at]));
         }
     }
     own

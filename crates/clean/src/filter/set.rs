@@ -19,6 +19,9 @@ pub struct FilterArgs {
     /// glob over them.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub models: Vec<String>,
+    /// `--pattern` of `clean hf`: repos by their id, or globs over it; what lies in them and is no model is meant too.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub repos: Vec<String>,
     /// `--tags`: tags, or globs over them.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub tags: Vec<String>,
@@ -44,6 +47,7 @@ pub struct FilterArgs {
 pub struct FilterSet {
     args: FilterArgs,
     models: Vec<ModelPattern>,
+    repos: Vec<Pattern>,
     tags: Vec<Pattern>,
     quantization: Vec<LabelPattern>,
     stores: Vec<StorePattern>,
@@ -63,6 +67,7 @@ impl FilterSet {
         Ok(Self {
             args: args.clone(),
             models: read("--models", &args.models, ModelPattern::new)?,
+            repos: read("--pattern", &args.repos, Pattern::new)?,
             tags: read("--tags", &args.tags, Pattern::new)?,
             quantization: read("--quantization", &args.quantization, LabelPattern::new)?,
             stores: read("--store", &args.stores, StorePattern::new)?,
@@ -94,6 +99,7 @@ impl FilterSet {
         (!self.args.fused_only || facts.fused == Some(true))
             && (!self.args.missing_only || !facts.present)
             && any(&self.models, |model| model.matches(facts))
+            && any(&self.repos, |pattern| facts.repo_id.is_some_and(|id| pattern.matches(id)))
             && any(&self.tags, |pattern| facts.tags.iter().any(|tag| pattern.matches(tag)))
             && any(&self.quantization, |label| {
                 let variants = facts.quantization_variants.iter().map(String::as_str);
@@ -103,12 +109,21 @@ impl FilterSet {
             && self.exprs.iter().all(|expr| expr.matches(facts, now))
     }
 
+    /// Whether they ask for nothing but repos, and this is one of them: then what lies in it and is no model is meant too.
+    #[must_use]
+    pub fn mean_repo(&self, repo_id: Option<&str>) -> bool {
+        let only = FilterArgs { repos: self.args.repos.clone(), ..FilterArgs::default() };
+        let is_one = |id: &str| self.repos.iter().any(|pattern| pattern.matches(id));
+        self.args == only && repo_id.is_some_and(is_one)
+    }
+
     /// The conditions in words, for a plan's preview; all of them must hold.
     #[must_use]
     pub fn describe(&self) -> Vec<String> {
         let args = &self.args;
         let kinds = [
             ("model", &args.models),
+            ("repo", &args.repos),
             ("tag", &args.tags),
             ("quantization", &args.quantization),
             ("store", &args.stores),

@@ -254,6 +254,11 @@ fn draft_of(id: &str) -> String {
     format!("{TRASH}/{id}{DRAFT}")
 }
 
+/// Where a thing that is made beforehand lies until its journal begins; it is in its slot then.
+pub(crate) fn draft_slot_of(id: &str, slot: usize) -> String {
+    format!("{}/items/{slot}", draft_of(id))
+}
+
 /// Makes the directory of a journal to be.
 pub(crate) fn prepare(editor: &Editor<'_>, id: &str) -> io::Result<()> {
     editor.make_dir(&draft_of(id), None)?;

@@ -17,14 +17,14 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub(crate) use carry::{Carried, TrashError, carry_out, trouble};
-pub(crate) use journal::{JOURNAL_VERSION, TRASH, is_in_trash, prepare};
+pub(crate) use journal::{JOURNAL_VERSION, TRASH, abandon, draft_slot_of, is_in_trash, prepare, slot_of};
 pub(crate) use steps::is_shared;
 
 pub use empty::Freed;
 pub use journal::{Action, DirTimes, Journal, JournalRow, Purpose, Seen, State, Step, journal_schema};
 
 use carry::{holds_anything, take_all_back};
-use journal::{Found, abandon, dir_of, draft_name};
+use journal::{Found, dir_of, draft_name};
 
 /// Its lock: only who holds it changes anything in the trash, or in the store.
 const LOCK: &std::ffi::CStr = c"lock";
@@ -243,8 +243,12 @@ impl<'a> Trash<'a> {
         &self.editor
     }
 
-    pub(crate) fn root_times(&self) -> Option<&DirTimes> {
-        self.root_times.as_ref()
+    /// The times of every directory that the steps change, before they do. The trash was made in the root a moment ago:
+    /// its times are those from before.
+    pub(crate) fn dirs_of(&self, steps: &[Step]) -> Vec<DirTimes> {
+        let of_steps = Journal::times_of(&self.editor, steps).into_iter();
+        let own = self.root_times.as_ref();
+        own.cloned().into_iter().chain(of_steps.filter(|dir| !dir.path.is_empty() || own.is_none())).collect()
     }
 
     /// The journals, oldest first.
@@ -459,15 +463,23 @@ pub fn list(spec: &StoreSpec, root: &DirHandle) -> io::Result<Vec<TrashEntry>> {
     Ok(entries)
 }
 
-/// The rows of a journal of which something is kept: others were not done.
+/// The rows of a journal that were done, as far as that can be seen: what they took is kept, what they put in place is
+/// there, and directories are gone or made.
 fn kept_rows(root: &DirHandle, journal: &Journal) -> Vec<JournalRow> {
     let mut names = std::collections::HashSet::new();
     if let Ok(dir) = root.open_dir_below(&journal::items_of(&journal.id)) {
         let _ = dir.for_each(|entry| names.extend(entry.name().map(str::to_owned)));
     }
-    let is_kept = |row: usize| {
-        let mut slots = journal.steps.iter().filter(|step| step.rows.contains(&row));
-        slots.any(|step| step.action.slot().is_some_and(|slot| names.contains(&slot.to_string())))
+    let is_done = |step: &Step| match &step.action {
+        Action::Put { path, slot, seen } => {
+            let is_there = |stat: mlxman_store::Stat| (stat.dev, stat.ino) == (seen.device, seen.inode);
+            !names.contains(&slot.to_string()) && root.stat_below(path).is_ok_and(is_there)
+        }
+        Action::RemoveDir { path, .. } => {
+            root.stat_below(path).err().is_some_and(|error| error.kind() == io::ErrorKind::NotFound)
+        }
+        action => action.slot().is_some_and(|slot| names.contains(&slot.to_string())),
     };
+    let is_kept = |row: usize| journal.steps.iter().any(|step| step.rows.contains(&row) && is_done(step));
     (0..journal.rows.len()).filter(|row| is_kept(*row)).map(|row| journal.rows[row].clone()).collect()
 }

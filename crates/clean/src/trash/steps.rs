@@ -157,6 +157,11 @@ pub(crate) fn take_back(editor: &Editor<'_>, id: &str, action: &Action) -> Resul
             if is_there(editor, &slot).map_err(system(&slot))? {
                 return Ok(());
             }
+            match editor.stat(path) {
+                // It was never put there, or somebody put something else in its place: that is theirs.
+                Ok(stat) if (stat.dev, stat.ino) != (seen.device, seen.inode) => return Ok(()),
+                _ => {}
+            }
             match seen.difference(editor, path) {
                 Ok(None) => editor.rename(path, &slot).map_err(system(path)),
                 Ok(Some(what)) => Err(failed(path, Why::Changed(format!("{what}; it stays as it is")))),

@@ -9,11 +9,11 @@ use std::path::{Path, PathBuf};
 use chrono::{DateTime, Utc};
 use mlxman_clean::filter::{FilterArgs, FilterSet};
 use mlxman_clean::{
-    AppliedStore, ApplyError, Asked, Only, OpenError, Plan, Policies, PolicyArgs, Recovered, Trash, Watched,
-    apply, preview,
+    AppliedStore, ApplyError, Asked, Only, OpenError, Plan, Policies, PolicyArgs, Recovered, Repairs,
+    RepairsAsked, Trash, Watched, apply, mend, preview,
 };
 use mlxman_manifest::catalog::Catalog;
-use mlxman_manifest::registry::{Registry, SyncOptions};
+use mlxman_manifest::registry::{Registry, Survey, SyncOptions};
 use mlxman_store::{Change, DirHandle, StoreKind, StoreSpec};
 use mlxman_testkit::{FolderStore, HubStore, ModelSpec, text};
 
@@ -131,6 +131,38 @@ impl Bench {
         Self::over(dir, StoreKind::Folder, root)
     }
 
+    /// A store of the kind that `fill` makes.
+    pub(crate) fn make(kind: StoreKind, fill: impl FnOnce(&Path)) -> Self {
+        let dir = tempfile::tempdir().expect("a directory");
+        let root = dir.path().join("store");
+        fill(&root);
+        Self::over(dir, kind, root)
+    }
+
+    /// What is wrong, and what of it can be mended.
+    pub(crate) fn repairs(&self) -> Repairs {
+        let removals = self.plan_of(&FilterArgs::default(), None);
+        let asked = RepairsAsked { removals: &removals, default_hub: None, now: now() };
+        Repairs::of(&self.survey(), asked)
+    }
+
+    /// Mends as the program does; `before` is asked before every change.
+    pub(crate) fn mend(&self, before: &dyn Fn(Change) -> io::Result<()>) -> Result<AppliedStore, Stopped> {
+        self.mend_as(&self.repairs(), before)
+    }
+
+    /// The same of what was found earlier.
+    pub(crate) fn mend_as(
+        &self,
+        given: &Repairs,
+        before: &dyn Fn(Change) -> io::Result<()>,
+    ) -> Result<AppliedStore, Stopped> {
+        let root = self.handle();
+        let trash = Trash::open(&self.spec, &root, None, before)?;
+        let watched = Watched::of(&self.plan_of(&FilterArgs::default(), None), &self.spec.id(), &root, now());
+        Ok(mend(&trash, &self.spec.id(), (given, &self.repairs()), &watched, now())?)
+    }
+
     /// A store that was made at `root` in a directory of its own.
     pub(crate) fn over(dir: tempfile::TempDir, kind: StoreKind, root: PathBuf) -> Self {
         // Nobody has written to it just now.
@@ -160,13 +192,18 @@ impl Bench {
 
     /// What the models that match would be; without a pattern, what is safe to go.
     pub(crate) fn plan(&self, models: &str, only: Option<&Only>) -> Plan {
+        let models = if models.is_empty() { Vec::new() } else { vec![models.to_owned()] };
+        self.plan_of(&FilterArgs { models, ..FilterArgs::default() }, only)
+    }
+
+    fn survey(&self) -> Survey {
         let options = SyncOptions::fast(now());
         let catalog = Catalog::built_in();
-        let survey =
-            self.registry.survey(std::slice::from_ref(&self.spec), &catalog, &options).expect("a survey");
-        let models = if models.is_empty() { Vec::new() } else { vec![models.to_owned()] };
-        let args = FilterArgs { models, ..FilterArgs::default() };
-        let filters = FilterSet::parse(&args).expect("a filter");
+        self.registry.survey(std::slice::from_ref(&self.spec), &catalog, &options).expect("a survey")
+    }
+
+    fn plan_of(&self, args: &FilterArgs, only: Option<&Only>) -> Plan {
+        let filters = FilterSet::parse(args).expect("a filter");
         // What was made here counts, too.
         let args =
             PolicyArgs { include_irreplaceable: true, grace: Some("0d".to_owned()), ..PolicyArgs::default() };
@@ -181,7 +218,7 @@ impl Bench {
             only,
             now: now(),
         };
-        preview(&survey, asked)
+        preview(&self.survey(), asked)
     }
 
     /// Applies a plan as the program does; `before` is asked before every change.

@@ -3,6 +3,7 @@
 mod bench;
 mod model;
 mod races;
+mod repair;
 
 use std::cell::Cell;
 use std::io;

@@ -50,9 +50,26 @@ pub(super) fn run(args: &Apply, context: &Context) -> Result<Verdict> {
             return Ok(Verdict::Fine);
         }
     }
+    do_it(context, &given, (&specs, &stores), args.now)
+}
+
+/// Applies a plan that was made just now, without asking.
+pub(super) fn apply_plan(context: &Context, given: &Plan, known: &[StoreSpec], now: bool) -> Result<Verdict> {
+    if given.candidates.is_empty() {
+        return nothing(given, context);
+    }
+    do_it(context, given, (&stores_of(given, known)?, known), now)
+}
+
+fn do_it(
+    context: &Context,
+    given: &Plan,
+    (specs, known): (&[StoreSpec], &[StoreSpec]),
+    now: bool,
+) -> Result<Verdict> {
     let mut applied = Applied::at(context.now);
-    let wrong = carry_out(context, &given, (&specs, &stores), args.now, &mut applied)?;
-    context.printer.status(&told(&applied, args.now));
+    let wrong = carry_out(context, given, (specs, known), now, &mut applied)?;
+    context.printer.status(&told(&applied, now));
     if context.printer.json {
         context.printer.json(&applied)?;
     } else {

@@ -93,7 +93,7 @@ pub(super) fn table(plan: &Plan, context: &Context) -> Result<()> {
     Ok(())
 }
 
-fn in_total(plan: &Plan) -> String {
+pub(super) fn in_total(plan: &Plan) -> String {
     let by_policy = !plan.policies_in_words.is_empty();
     match (plan.candidates.len(), plan.filters_in_words.is_empty()) {
         (0, _) if by_policy => "the policies name nothing that may go".to_owned(),

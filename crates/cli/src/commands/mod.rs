@@ -2,6 +2,7 @@
 
 mod clean_apply;
 mod clean_explain;
+mod clean_hf;
 mod clean_preview;
 mod completions;
 mod doctor;
@@ -36,13 +37,14 @@ pub(crate) fn run(command: Command, context: &Context) -> Result<Verdict> {
         Command::Path(args) => path::run(&args, context),
         Command::Run(args) => run::run(&args, context),
         Command::Stores => stores::run(context),
-        Command::Doctor => doctor::run(context),
+        Command::Doctor(args) => doctor::run(&args, context),
         Command::Tag(args) => tag::run(&args, context),
         Command::Note(args) => note::run(&args, context),
         Command::Pin(args) => pin::run(&args, context, true),
         Command::Unpin(args) => pin::run(&args, context, false),
         Command::Clean(Clean::Preview(args)) => clean_preview::run(&args, context),
         Command::Clean(Clean::Apply(args)) => clean_apply::run(&args, context),
+        Command::Clean(Clean::Hf(args)) => clean_hf::run(&args, context),
         Command::Undo(args) => undo::run(&args, context),
         Command::Trash(Trash::List) => trash::list(context),
         Command::Trash(Trash::Empty(args)) => trash::empty(&args, context),

@@ -7,15 +7,17 @@ use crate::args::Schema;
 use crate::context::Context;
 use crate::exit::{Verdict, wrong};
 
-const NAMES: [&str; 12] = [
+const NAMES: [&str; 14] = [
     "applied",
     "catalog-entry",
     "explain",
+    "hub",
     "journal",
     "list",
     "manifest",
     "original-manifest",
     "plan",
+    "repairs",
     "sync",
     "trash",
     "undo",
@@ -33,6 +35,8 @@ pub(super) fn run(args: &Schema, context: &Context) -> Result<Verdict> {
         "original-manifest" => mlxman_manifest::original_schema(),
         "explain" => mlxman_clean::explain_schema().to_value(),
         "plan" => mlxman_clean::plan_schema().to_value(),
+        "hub" => mlxman_clean::hub_schema().to_value(),
+        "repairs" => mlxman_clean::repairs_schema().to_value(),
         "applied" => mlxman_clean::applied_schema().to_value(),
         "journal" => mlxman_clean::journal_schema().to_value(),
         "trash" => mlxman_manifest::schema_of::<mlxman_clean::TrashListing>().to_value(),

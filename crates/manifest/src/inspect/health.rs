@@ -240,8 +240,17 @@ fn numbered(subject: &mut Subject<'_>) {
             continue;
         }
         let missing = set.missing(there);
-        let Some(first) = missing.first() else { continue };
         let path = |number: u64| format!("{}-{number:05}-of-{:05}{}", set.stem, set.count, set.ending);
+        let Some(first) = missing.first() else {
+            let index = format!("{}.safetensors.index.json", set.stem);
+            let whole = set.ending == ".safetensors" && set.count > 1 && there.len() as u64 == set.count;
+            if whole && !subject.has(&index) && !there.iter().any(|number| names.contains(&path(*number))) {
+                let message = "the shards are all here and no index says which tensor lies in which; mlx_lm loads them, \
+                               transformers does not; `mlxman doctor --fix` makes it where it can";
+                subject.problem(ProblemKind::MissingIndex, Some(&index), message);
+            }
+            continue;
+        };
         let dir = set.dir();
         let in_dir = |other: &str| other.rfind('/').map_or("", |at| &other[..=at]) == dir;
         // What an index is about was checked with it.

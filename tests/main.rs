@@ -2,12 +2,15 @@
 
 mod contract;
 mod damage;
+mod disk;
 mod find;
 mod guarding;
+mod killed;
 mod lab;
 mod needed;
 mod nothing_lost;
 mod original_manifests;
+mod peers;
 mod preview;
 mod registry;
 mod verify;

@@ -269,8 +269,9 @@ pub fn apply(
         dirs,
     };
     prepare(editor, &id).map_err(|error| refuse(trouble("a journal cannot be made")(error)))?;
-    let settled =
-        |row: usize, journal: &Journal| watched.disturbed(editor.root(), place_of(rows[row]), journal);
+    let places: Vec<&str> = rows.iter().map(|row| place_of(row)).collect();
+    let settling = watched.settling(editor.root(), &places);
+    let settled = |row: usize, journal: &Journal| settling.why(row, journal);
     let carried = carry_out(editor, &journal, &settled).map_err(refuse)?;
     let is_done = |row: &usize| !carried.failed.contains_key(row);
     applied.done.extend((0..rows.len()).filter(is_done).map(|row| journal.rows[row].clone()));

@@ -4,7 +4,8 @@
 //! all: what was looked at before the stores were read and is not the same after a row was done says that somebody came
 //! in between. Then the row is taken back.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::cell::{OnceCell, RefCell};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::io;
 
 use mlxman_store::{DirHandle, EntryKind};
@@ -33,15 +34,28 @@ impl Watched {
         Watched { repos: repos.into_iter().map(|repo| (repo.to_owned(), marks(root, repo).ok())).collect() }
     }
 
-    /// Why a row that was just done has to be taken back, if it has to be.
-    pub(super) fn disturbed(&self, root: &DirHandle, place: &str, journal: &Journal) -> Option<String> {
-        let repo = repo_of(place)?;
+    /// Asks about the rows of a journal, which lie at these places.
+    pub(super) fn settling<'a>(&'a self, root: &'a DirHandle, places: &[&'a str]) -> Settling<'a> {
+        let repos: Vec<Option<&str>> = places.iter().map(|place| repo_of(place)).collect();
+        let last = repos.iter().enumerate().filter_map(|(row, repo)| Some(((*repo)?, row))).collect();
+        Settling {
+            watched: self,
+            root,
+            repos,
+            last,
+            own: OnceCell::new(),
+            asked: RefCell::default(),
+            ended: RefCell::default(),
+        }
+    }
+
+    /// What is new or was changed in a repo, but by the journal's own steps.
+    fn disturbed(&self, root: &DirHandle, repo: &str, own: Option<&HashSet<String>>) -> Option<String> {
         let unknown = || Some(format!("nobody can tell whether a download works on {repo}"));
         let Some(Some(before)) = self.repos.get(repo) else { return unknown() };
         let Ok(now) = marks(root, repo) else { return unknown() };
-        let own = own_of(journal, repo);
         let new = now.iter().find(|(path, mark)| {
-            let is_own = own.contains(path.as_str());
+            let is_own = own.is_some_and(|own| own.contains(*path));
             match before.get(*path) {
                 // Its own directories and those that they lie in are changed by the row itself.
                 Some(then) => then != *mark && !(is_own && then.0 == mark.0),
@@ -52,17 +66,46 @@ impl Watched {
     }
 }
 
-/// What a journal's steps change themselves, and the directories that those lie in.
-fn own_of<'a>(journal: &'a Journal, repo: &str) -> HashSet<&'a str> {
-    let mut own = HashSet::new();
+/// Asked after each row, and of all rows again when all is done. A repo is looked at when the last of its rows is done,
+/// and once at the end: it may have many.
+pub(super) struct Settling<'a> {
+    watched: &'a Watched,
+    root: &'a DirHandle,
+    /// The repo of each row.
+    repos: Vec<Option<&'a str>>,
+    /// The last row of each repo.
+    last: HashMap<&'a str, usize>,
+    /// What the journal's steps change themselves, by repo.
+    own: OnceCell<HashMap<String, HashSet<String>>>,
+    /// The rows that were asked about.
+    asked: RefCell<HashSet<usize>>,
+    /// What the look at the end said, by repo.
+    ended: RefCell<HashMap<&'a str, Option<String>>>,
+}
+
+impl Settling<'_> {
+    /// Why a row has to be taken back, if it has to be.
+    pub(super) fn why(&self, row: usize, journal: &Journal) -> Option<String> {
+        let repo = (*self.repos.get(row)?)?;
+        let own = self.own.get_or_init(|| own_of(journal)).get(repo);
+        let look = || self.watched.disturbed(self.root, repo, own);
+        if self.asked.borrow_mut().insert(row) {
+            return if self.last.get(repo) == Some(&row) { look() } else { None };
+        }
+        self.ended.borrow_mut().entry(repo).or_insert_with(look).clone()
+    }
+}
+
+/// What a journal's steps change themselves, and the directories that those lie in, by repo.
+fn own_of(journal: &Journal) -> HashMap<String, HashSet<String>> {
+    let mut own: HashMap<String, HashSet<String>> = HashMap::new();
     for step in &journal.steps {
         for path in step.action.paths() {
-            if repo_of(path) != Some(repo) {
-                continue;
-            }
-            own.insert(path);
+            let Some(repo) = repo_of(path) else { continue };
+            let own = own.entry(repo.to_owned()).or_default();
+            own.insert(path.to_owned());
             if let Action::Take { .. } | Action::RemoveDir { .. } = step.action {
-                own.extend(path.rfind('/').map(|at| &path[..at]));
+                own.extend(path.rfind('/').map(|at| path[..at].to_owned()));
             }
         }
     }

@@ -314,7 +314,7 @@ fn check(store: &Store, by_name: bool, choice: &[bool]) {
         assert_eq!(texts.content(path).as_ref(), Some(bytes), "{path}");
     }
 
-    let Some(id) = applied.id.clone() else {
+    let Some(id) = applied.id else {
         assert!(gone.is_empty(), "{gone:?}");
         return;
     };

@@ -6,7 +6,7 @@ use std::process::Command;
 use mlxman_testkit::{HubStore, text};
 use serde_json::Value;
 
-use crate::lab::{BIN, Lab, four_bit, left_out};
+use crate::lab::{BIN, DAY, Lab, four_bit, left_out, old_below};
 
 /// In a namespace of its own: mounts what it is told at `$1`, fills it from `$2`, and runs what follows after each
 /// `--`, with the free blocks of the filesystem and what was printed told as JSON lines.
@@ -39,6 +39,8 @@ fn measured(filesystem: &Filesystem, commands: &[&[&str]]) -> Option<(Vec<u64>, 
     let lab = Lab::new();
     let template = lab.sandbox.root().join("template");
     fill(&template);
+    // So that what is loose is no longer in its time of grace.
+    old_below(&template, 100 * DAY);
     let mount = lab.sandbox.root().join("disk");
     fs_err::create_dir(&mount).expect("made");
     let image: PathBuf = lab.sandbox.root().join("image");

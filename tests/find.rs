@@ -387,7 +387,8 @@ fn reclaimable_bytes_of_shared_and_hard_linked_files() {
         .expect("bytes");
     let sum = bytes("acme/one", "reclaimable_bytes") + bytes("acme/two", "reclaimable_bytes");
     assert!(both >= sum + shared, "{both} of {sum} and {shared}");
-    let both = lab.preview(&["--models", "a", "b"])["total_reclaimable_bytes"].as_u64().expect("bytes");
+    let both = lab.preview(&["--models", "a", "b", "--include-irreplaceable"]);
+    let both = both["total_reclaimable_bytes"].as_u64().expect("bytes");
     let expected = du(&folder.path("a")) + du(&folder.path("b").join("config.json")) + 4096;
     assert_eq!(both, expected);
 }
@@ -451,7 +452,7 @@ fn removing_what_a_plan_lists_frees_what_it_says() {
     let (lab, folder) = to_be_cleaned();
     check_plan_by_hand(&lab, &folder, &[]);
     lab.sync();
-    check_plan_by_hand(&lab, &folder, &["--models", "publisher/model"]);
+    check_plan_by_hand(&lab, &folder, &["--models", "publisher/model", "--include-irreplaceable"]);
     lab.sync();
     let list = lab.list();
     for name in ["acme/one", "acme/two", "stays"] {
@@ -624,8 +625,9 @@ fn a_folder_inside_a_folder_counts_once() {
     folder.model("publisher/model", &four_bit(1).files());
     let outer = format!("folder={}", folder.root().display());
     let inner = format!("folder={}", folder.path("publisher").display());
-    let both = lab.preview(&["--store", &outer, "--store", &inner, "--models", "*"]);
-    let one = lab.preview(&["--store", &outer, "--models", "*"]);
+    let all = ["--models", "*", "--include-irreplaceable"];
+    let both = lab.preview(&[&["--store", &outer, "--store", &inner][..], &all].concat());
+    let one = lab.preview(&[&["--store", &outer][..], &all].concat());
     assert_eq!(both["total_reclaimable_bytes"], one["total_reclaimable_bytes"]);
     assert_eq!(both["candidates"].as_array().expect("rows").len(), 1);
 }

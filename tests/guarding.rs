@@ -9,7 +9,7 @@ use mlxman_testkit::FolderStore;
 use serde_json::{Value, json};
 
 use crate::damage::as_nobody;
-use crate::lab::{DAY, Frozen, Lab, candidates, cut, four_bit, kinds, loose, model, names};
+use crate::lab::{DAY, Frozen, Lab, candidates, cut, four_bit, kinds, loose, model, names, old_below};
 
 fn read(path: &Path) -> Value {
     serde_json::from_slice(&fs_err::read(path).expect("it is there")).expect("JSON")
@@ -100,7 +100,8 @@ fn a_manifest_speaks_for_its_own_model_alone() {
         assert_eq!(names(&list).len(), 3);
         assert_eq!(model(&list, name)["pinned"], true);
         assert_eq!(model(&list, "here")["pinned"], true);
-        assert_eq!(candidates(&lab.preview(&["--models", "*"])).into_iter().collect::<Vec<_>>(), ["there"]);
+        let plan = lab.preview(&["--models", "*", "--include-irreplaceable"]);
+        assert_eq!(candidates(&plan).into_iter().collect::<Vec<_>>(), ["there"]);
         // A change of where an honest one says that it lies changes nothing either.
         let mut moved = read(&dir.join("there.manifest.json"));
         moved["store"] = json!("hub=/elsewhere");
@@ -156,6 +157,7 @@ fn a_pin_holds_while_its_volume_is_mounted_elsewhere() {
     let plan = lab.json(args(&two, &["clean", "preview"]));
     assert!(!candidates(&plan).contains(&detached), "{plan:#}");
     // Both there: the pin is the other's.
+    old_below(&two.join("hub"), 30 * DAY);
     assert_eq!(copy.repo("acme/m").snapshot(&four_bit(1).files()).commit, old.commit);
     let plan = lab.json(args(&two, &["clean", "preview"]));
     assert!(candidates(&plan).contains(&detached), "{plan:#}");

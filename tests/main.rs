@@ -1,16 +1,20 @@
 //! End to end: the program as a user runs it, on stores that the testkit makes. Nothing here looks inside mlxman.
 
+mod applying;
 mod contract;
 mod damage;
 mod disk;
 mod find;
 mod guarding;
+mod integrity;
 mod killed;
 mod lab;
 mod needed;
 mod nothing_lost;
 mod original_manifests;
 mod peers;
+mod policies;
 mod preview;
 mod registry;
+mod uses;
 mod verify;

@@ -12,7 +12,7 @@ use mlxman_testkit::{FolderStore, HubStore, Repo, Snapshot, sha256_hex, text};
 use serde_json::{Value, json};
 
 use crate::damage::as_nobody;
-use crate::lab::{Lab, candidates, four_bit, kinds, loose, model, names};
+use crate::lab::{DAY, Lab, candidates, four_bit, kinds, loose, model, names, old_below};
 
 /// A cache with a repo that is used and one with a leftover, and a folder of models.
 struct World {
@@ -28,6 +28,8 @@ impl World {
         let used = lab.hub.repo("acme/a").snapshot(&four_bit(1).files()).with_ref("main");
         let left = lab.hub.repo("acme/b").snapshot(&four_bit(2).files());
         let _ = lab.hub.repo("acme/b").snapshot(&four_bit(3).files()).with_ref("main");
+        // So that no time of grace holds what is left over.
+        old_below(lab.hub.root(), 30 * DAY);
         World { lab, folder, used, left }
     }
 
@@ -330,6 +332,7 @@ fn downloads_at_work() {
     let left = hub.repo("acme/b").snapshot(&four_bit(2).files());
     let _ = hub.repo("acme/b").snapshot(&four_bit(3).files()).with_ref("main");
     let name = format!("acme/b@{}", &left.commit[..8]);
+    old_below(hub.root(), 30 * DAY);
     assert!(candidates(&lab.preview(&[])).contains(&name));
     let payload = left.blob_of("model.safetensors");
     let held = hold(
@@ -465,6 +468,7 @@ fn a_newer_snapshot_that_does_not_replace_the_older() {
     let keeps = |repo: &Repo, old: &[(String, Vec<u8>)], new: &[(String, Vec<u8>)], lab: &Lab| {
         let old = repo.snapshot(old);
         let _ = repo.snapshot(new).with_ref("main");
+        old_below(lab.hub.root(), 30 * DAY);
         let plan = lab.preview(&[]);
         let kept = plan["kept"].as_array().expect("kept").iter();
         let row =
@@ -552,7 +556,7 @@ fn a_directory_of_links_that_another_model_links_to() {
     fs_err::remove_dir_all(&mine).expect("it goes");
     symlink("../dev/text_encoder", &mine).expect("a link");
     assert!(
-        candidates(&lab.preview(&["--models", "dev"])).contains("dev"),
+        candidates(&lab.preview(&["--models", "dev", "--include-irreplaceable"])).contains("dev"),
         "their bytes stay, and are named nowhere"
     );
     // A link in it goes with its model, and no bytes stay in its place.

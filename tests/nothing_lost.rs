@@ -8,7 +8,7 @@ use fs_err::os::unix::fs::symlink;
 use mlxman_testkit::{set_age, sha256_hex, text};
 use serde_json::{Value, json};
 
-use crate::lab::{DAY, Lab, candidates, four_bit, model};
+use crate::lab::{DAY, Lab, candidates, four_bit, model, old_below};
 
 /// The rules that kept something, by what they kept.
 fn kept(plan: &Value) -> Vec<(String, String)> {
@@ -166,7 +166,8 @@ fn a_revision_that_was_asked_for_by_its_commit_stays() {
     let plan = lab.preview(&[]);
     assert_eq!(kept(&plan), [(format!("acme/one@{}", &old.commit[..8]), "asked_for_by_commit".to_owned())]);
     // One that was there when the ref moved on is what the ref left behind.
-    set_age(&old.path(), now, 60 * DAY);
+    old_below(lab.hub.root(), 60 * DAY);
+    set_age(&repo.path().join("refs/main"), now, 30 * DAY);
     assert_eq!(candidates(&lab.preview(&[])).len(), 1);
 }
 
@@ -261,7 +262,7 @@ fn a_model_whose_file_a_program_has_open() {
         assert_eq!(kept(&plan), [("busy".to_owned(), "in_use".to_owned())], "{plan:#}");
     }
     drop(open);
-    assert_eq!(candidates(&lab.preview(&["--models", "busy"])).len(), 1);
+    assert_eq!(candidates(&lab.preview(&["--models", "busy", "--include-irreplaceable"])).len(), 1);
 }
 
 #[test]
@@ -273,10 +274,10 @@ fn a_directory_that_another_model_links_to() {
     fs_err::remove_dir_all(&shared).expect("gone");
     symlink("../dev/text_encoder", &shared).expect("a link");
     lab.sync_any();
-    let plan = lab.preview(&["--models", "dev"]);
+    let plan = lab.preview(&["--models", "dev", "--include-irreplaceable"]);
     let row = &plan["candidates"][0];
     assert!(row["items"].to_string().contains("dev/vae"), "{plan:#}");
-    let both = lab.preview(&["--models", "dev", "schnell"]);
+    let both = lab.preview(&["--models", "dev", "schnell", "--include-irreplaceable"]);
     let alone = plan["total_reclaimable_bytes"].as_u64().expect("bytes");
     assert!(both["total_reclaimable_bytes"].as_u64().expect("bytes") > alone);
     assert!(!row["items"].to_string().contains("dev/text_encoder/model"), "{plan:#}");
@@ -325,6 +326,7 @@ fn links_inside_one_cache_that_lead_into_a_detached_snapshot() {
         let repo = lab.hub.repo("acme/one");
         let old = repo.snapshot(&four_bit(1).files());
         let _ = repo.snapshot(&four_bit(2).files()).with_ref("main");
+        old_below(lab.hub.root(), 30 * DAY);
         lab.sync();
         assert_eq!(candidates(&lab.preview(&[])).len(), 1, "without the link it may go");
         let link = lab.hub.root().join(place);

@@ -29,6 +29,8 @@ fn mixed() -> Lab {
         .snapshot(&ModelSpec::llama().hidden(512).quant(Quant::F32).files())
         .with_ref("main");
     let _ = lab.hub.dataset("acme/data").snapshot(&[mlxman_testkit::text("a.csv", "1\n")]).with_ref("main");
+    // So that no time of grace holds what is left over.
+    old_below(lab.hub.root(), 30 * DAY);
     let bytes = [5; 30_000];
     old(&llama.orphan(&bytes), 3 * DAY);
     old(&llama.partial(&sha256_hex(b"dead"), "0a0a0a0a", &bytes), 3 * DAY);
@@ -69,7 +71,7 @@ fn filters_choose() {
     assert_eq!(found(&lab, &["--filter", "arch~qwen*"]), ["acme/qwen-8bit"]);
     assert_eq!(found(&lab, &["--filter", "params>=3M"]), ["acme/big"]);
     assert_eq!(found(&lab, &["--filter", "size>1KB", "--filter", "arch=qwen2"]), ["acme/qwen-8bit"]);
-    assert_eq!(found(&lab, &["--filter", "modified>30d"]), [""; 0]);
+    assert_eq!(found(&lab, &["--filter", "modified>60d"]), [""; 0]);
     assert_eq!(found(&lab, &["--fused-only"]), [""; 0]);
     assert_eq!(found(&lab, &["--missing-only"]), [""; 0]);
     assert!(found(&lab, &["--models", "acme/llama-4bit@*"]).contains(&detached));

@@ -12,7 +12,7 @@ use crate::lab::{BIN, Lab, cut, four_bit, model, names};
 use crate::registry::assert_valid;
 
 /// The fake worker, built once: it belongs to another package, so cargo does not build it for these tests by itself.
-fn fake_worker() -> &'static Path {
+pub(crate) fn fake_worker() -> &'static Path {
     static BUILT: OnceLock<PathBuf> = OnceLock::new();
     BUILT.get_or_init(|| {
         let dir = Path::new(BIN).parent().expect("a directory of programs");
@@ -580,6 +580,27 @@ fn results_are_kept_and_found_again() {
     assert_eq!(levels, ["generate", "load", "structure"]);
     let list = bench.lab.list();
     assert_eq!(model(&list, "ok")["verification"]["level"], "generate", "what says less replaces nothing");
+}
+
+#[test]
+fn a_look_at_the_contents_takes_no_speed_away() {
+    let bench = Bench::new(&["ok"]);
+    let _ = bench.lab.run(["sync"]).success();
+    let _ = bench.verify(&["ok"]).success();
+    let asked = bench.requests().len();
+    let row = bench.one(&["ok", "--level", "integrity"], 0);
+    assert_eq!((&row["level"], &row["verdict"]), (&json!("integrity"), &json!("pass")));
+    assert_eq!(bench.requests().len(), asked, "no worker is asked");
+    let list = bench.lab.list();
+    let kept = model(&list, "ok");
+    assert_eq!(
+        (&kept["verification"]["generation_tps"], &kept["integrity"]["verdict"]),
+        (&json!(12.5), &json!("pass"))
+    );
+    let levels: Vec<Value> = bench.history().iter().map(|line| line["level"].clone()).collect();
+    assert_eq!(levels, ["generate", "integrity"]);
+    let _ = bench.verify(&["ok"]).success();
+    assert_eq!(model(&bench.lab.list(), "ok")["integrity"]["verdict"], "pass");
 }
 
 #[test]

@@ -43,6 +43,9 @@ _mlxman() {
             mlxman,pin)
                 cmd="mlxman__subcmd__pin"
                 ;;
+            mlxman,run)
+                cmd="mlxman__subcmd__run"
+                ;;
             mlxman,schema)
                 cmd="mlxman__subcmd__schema"
                 ;;
@@ -89,7 +92,7 @@ _mlxman() {
 
     case "${cmd}" in
         mlxman)
-            opts="-q -h -V --store --json --quiet --store-timeout --config --help --version sync list ls verify show path stores doctor tag note pin unpin clean undo trash schema completions man"
+            opts="-q -h -V --store --json --quiet --store-timeout --config --help --version sync list ls verify show path run stores doctor tag note pin unpin clean undo trash schema completions man"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -141,7 +144,7 @@ _mlxman() {
             return 0
             ;;
         mlxman__subcmd__clean__subcmd__apply)
-            opts="-y -q -h --models --tags --quantization --fused-only --missing-only --filter --yes --now --store --json --quiet --store-timeout --config --help"
+            opts="-y -q -h --models --tags --quantization --fused-only --missing-only --filter --keep-last --older-than --max-size --free --detached --partials --orphans --broken --duplicates --superseded --grace --no-policies --include-irreplaceable --yes --now --store --json --quiet --store-timeout --config --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -160,6 +163,26 @@ _mlxman() {
                     return 0
                     ;;
                 --filter)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --keep-last)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --older-than)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --max-size)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --free)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --grace)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -183,7 +206,7 @@ _mlxman() {
             return 0
             ;;
         mlxman__subcmd__clean__subcmd__preview)
-            opts="-q -h --models --tags --quantization --fused-only --missing-only --filter --out --store --json --quiet --store-timeout --config --help"
+            opts="-q -h --models --tags --quantization --fused-only --missing-only --filter --keep-last --older-than --max-size --free --detached --partials --orphans --broken --duplicates --superseded --grace --no-policies --include-irreplaceable --explain --out --store --json --quiet --store-timeout --config --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -202,6 +225,30 @@ _mlxman() {
                     return 0
                     ;;
                 --filter)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --keep-last)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --older-than)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --max-size)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --free)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --grace)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --explain)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -405,6 +452,32 @@ _mlxman() {
             return 0
             ;;
         mlxman__subcmd__pin)
+            opts="-q -h --store --json --quiet --store-timeout --config --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --store)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --store-timeout)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --config)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        mlxman__subcmd__run)
             opts="-q -h --store --json --quiet --store-timeout --config --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
@@ -723,7 +796,7 @@ _mlxman() {
             return 0
             ;;
         mlxman__subcmd__verify)
-            opts="-p -g -n -j -q -h --models --tags --quantization --fused-only --missing-only --filter --level --strict --list-families --quick --bench --prompt-tokens --generated-tokens --trials --dtype --record-answers --answers --timeout --memory-limit --jobs --store --json --quiet --store-timeout --config --help"
+            opts="-p -g -n -j -q -h --models --tags --quantization --fused-only --missing-only --filter --level --again --budget --strict --list-families --quick --bench --prompt-tokens --generated-tokens --trials --dtype --record-answers --answers --timeout --memory-limit --jobs --store --json --quiet --store-timeout --config --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -746,7 +819,11 @@ _mlxman() {
                     return 0
                     ;;
                 --level)
-                    COMPREPLY=($(compgen -W "structure load generate" -- "${cur}"))
+                    COMPREPLY=($(compgen -W "structure integrity load generate" -- "${cur}"))
+                    return 0
+                    ;;
+                --budget)
+                    COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
                 --prompt-tokens)

@@ -37,6 +37,7 @@ complete -c mlxman -n "__fish_mlxman_needs_command" -f -a "ls" -d 'List the mode
 complete -c mlxman -n "__fish_mlxman_needs_command" -f -a "verify" -d 'Check that models are whole, load and generate, and how fast they are'
 complete -c mlxman -n "__fish_mlxman_needs_command" -f -a "show" -d 'Show everything known of one model, with what says so'
 complete -c mlxman -n "__fish_mlxman_needs_command" -f -a "path" -d 'Print the directory to load a model from, offline'
+complete -c mlxman -n "__fish_mlxman_needs_command" -f -a "run" -d 'Run a command with a model, offline: HF_HUB_OFFLINE=1, and the model\'s directory in MLXMAN_MODEL_PATH'
 complete -c mlxman -n "__fish_mlxman_needs_command" -f -a "stores" -d 'Show the stores, with used and free space'
 complete -c mlxman -n "__fish_mlxman_needs_command" -f -a "doctor" -d 'Show what this machine verifies models with: MLX, its device, BLAS and memory'
 complete -c mlxman -n "__fish_mlxman_needs_command" -f -a "tag" -d 'Add tags to a model, or take them away'
@@ -97,8 +98,10 @@ complete -c mlxman -n "__fish_mlxman_using_subcommand verify" -l tags -d 'Models
 complete -c mlxman -n "__fish_mlxman_using_subcommand verify" -l quantization -d 'Models with any of these quantizations: 4bit, 8bit, bf16, mxfp4, mixed, mixed-4-8bit, Q4_K_M' -r
 complete -c mlxman -n "__fish_mlxman_using_subcommand verify" -l filter -d 'Only models of which this holds, such as \'size>1.5GB\', \'used>30d\', \'health!=complete\', \'arch~qwen*\'' -r
 complete -c mlxman -n "__fish_mlxman_using_subcommand verify" -l level -d 'How far to go; as far as the model and the machine allow by default' -r -f -a "structure\t'The files are there, and agree with each other and with their headers'
+integrity\t'The contents are those that hashes name: all are read, and nothing is loaded'
 load\t'Every tensor was read through MLX and is finite'
 generate\t'A prompt was read and tokens were generated'"
+complete -c mlxman -n "__fish_mlxman_using_subcommand verify" -l budget -d 'With `--level integrity`: read for so long, what was checked longest ago first; seconds, or 90s, 10m, 2h' -r
 complete -c mlxman -n "__fish_mlxman_using_subcommand verify" -s p -l prompt-tokens -d 'Tokens of the prompt' -r
 complete -c mlxman -n "__fish_mlxman_using_subcommand verify" -s g -l generated-tokens -d 'Tokens to generate' -r
 complete -c mlxman -n "__fish_mlxman_using_subcommand verify" -s n -l trials -d 'Trials, of which the median counts' -r
@@ -110,12 +113,13 @@ float16\t'IEEE half precision'"
 complete -c mlxman -n "__fish_mlxman_using_subcommand verify" -l answers -d 'Compare with recorded answers, else with reference.json in the model\'s directory; or with this file' -r -F
 complete -c mlxman -n "__fish_mlxman_using_subcommand verify" -l timeout -d 'Give one model up after so long: seconds, or 90s, 10m, 2h' -r
 complete -c mlxman -n "__fish_mlxman_using_subcommand verify" -l memory-limit -d 'Memory that models may take, such as 12GB; the machine\'s available memory by default' -r
-complete -c mlxman -n "__fish_mlxman_using_subcommand verify" -s j -l jobs -d 'Models at once, where memory allows' -r
+complete -c mlxman -n "__fish_mlxman_using_subcommand verify" -s j -l jobs -d 'Models at once, where memory allows, one by default; with `--level integrity` files at once, by default as many as the machine has cores' -r
 complete -c mlxman -n "__fish_mlxman_using_subcommand verify" -l store -d 'Use only this store, as hub=PATH or folder=PATH (repeatable); a word without `=` selects among the known stores' -r
 complete -c mlxman -n "__fish_mlxman_using_subcommand verify" -l store-timeout -d 'Give up a store that does not answer for so long' -r
 complete -c mlxman -n "__fish_mlxman_using_subcommand verify" -l config -d 'Read this configuration instead of $XDG_CONFIG_HOME/mlxman/config.toml' -r -F
 complete -c mlxman -n "__fish_mlxman_using_subcommand verify" -l fused-only -d 'Only models with an adapter fused in'
 complete -c mlxman -n "__fish_mlxman_using_subcommand verify" -l missing-only -d 'Only models whose files are gone'
+complete -c mlxman -n "__fish_mlxman_using_subcommand verify" -l again -d 'With `--level integrity`: read again what was found whole and has not changed since'
 complete -c mlxman -n "__fish_mlxman_using_subcommand verify" -l strict -d 'Take a model whose architecture no decoder is known for, or an adapter of an unknown kind, as failed'
 complete -c mlxman -n "__fish_mlxman_using_subcommand verify" -l list-families -d 'Print the architectures that a decoder is known for, by their `model_type`, and do nothing else'
 complete -c mlxman -n "__fish_mlxman_using_subcommand verify" -l quick -d 'Measure in a few seconds a model (this is the default)'
@@ -142,6 +146,12 @@ complete -c mlxman -n "__fish_mlxman_using_subcommand path" -l config -d 'Read t
 complete -c mlxman -n "__fish_mlxman_using_subcommand path" -l json -d 'Print JSON instead of a table'
 complete -c mlxman -n "__fish_mlxman_using_subcommand path" -s q -l quiet -d 'Print no status, only data and errors'
 complete -c mlxman -n "__fish_mlxman_using_subcommand path" -s h -l help -d 'Print help'
+complete -c mlxman -n "__fish_mlxman_using_subcommand run" -l store -d 'Use only this store, as hub=PATH or folder=PATH (repeatable); a word without `=` selects among the known stores' -r
+complete -c mlxman -n "__fish_mlxman_using_subcommand run" -l store-timeout -d 'Give up a store that does not answer for so long' -r
+complete -c mlxman -n "__fish_mlxman_using_subcommand run" -l config -d 'Read this configuration instead of $XDG_CONFIG_HOME/mlxman/config.toml' -r -F
+complete -c mlxman -n "__fish_mlxman_using_subcommand run" -l json -d 'Print JSON instead of a table'
+complete -c mlxman -n "__fish_mlxman_using_subcommand run" -s q -l quiet -d 'Print no status, only data and errors'
+complete -c mlxman -n "__fish_mlxman_using_subcommand run" -s h -l help -d 'Print help'
 complete -c mlxman -n "__fish_mlxman_using_subcommand stores" -l store -d 'Use only this store, as hub=PATH or folder=PATH (repeatable); a word without `=` selects among the known stores' -r
 complete -c mlxman -n "__fish_mlxman_using_subcommand stores" -l store-timeout -d 'Give up a store that does not answer for so long' -r
 complete -c mlxman -n "__fish_mlxman_using_subcommand stores" -l config -d 'Read this configuration instead of $XDG_CONFIG_HOME/mlxman/config.toml' -r -F
@@ -191,12 +201,26 @@ complete -c mlxman -n "__fish_mlxman_using_subcommand clean; and __fish_seen_sub
 complete -c mlxman -n "__fish_mlxman_using_subcommand clean; and __fish_seen_subcommand_from preview" -l tags -d 'Models with any of these tags' -r
 complete -c mlxman -n "__fish_mlxman_using_subcommand clean; and __fish_seen_subcommand_from preview" -l quantization -d 'Models with any of these quantizations: 4bit, 8bit, bf16, mxfp4, mixed, mixed-4-8bit, Q4_K_M' -r
 complete -c mlxman -n "__fish_mlxman_using_subcommand clean; and __fish_seen_subcommand_from preview" -l filter -d 'Only models of which this holds, such as \'size>1.5GB\', \'used>30d\', \'health!=complete\', \'arch~qwen*\'' -r
+complete -c mlxman -n "__fish_mlxman_using_subcommand clean; and __fish_seen_subcommand_from preview" -l keep-last -d 'Of each repo keep the N most recent whole snapshots, those that a ref names first; the others may go' -r
+complete -c mlxman -n "__fish_mlxman_using_subcommand clean; and __fish_seen_subcommand_from preview" -l older-than -d 'Models that were not used for so long, such as 90d: by the log of uses, else by file times' -r
+complete -c mlxman -n "__fish_mlxman_using_subcommand clean; and __fish_seen_subcommand_from preview" -l max-size -d 'The least recently used, until the stores take no more than this, such as 200GB' -r
+complete -c mlxman -n "__fish_mlxman_using_subcommand clean; and __fish_seen_subcommand_from preview" -l free -d 'What is missed least, until so much is free on the disk, such as 50GB' -r
+complete -c mlxman -n "__fish_mlxman_using_subcommand clean; and __fish_seen_subcommand_from preview" -l grace -d 'Leave a revision that no ref names alone for so long after it was last written or used (14d if nothing is said)' -r
+complete -c mlxman -n "__fish_mlxman_using_subcommand clean; and __fish_seen_subcommand_from preview" -l explain -d 'Say of one model what each policy and each guard makes of it' -r
 complete -c mlxman -n "__fish_mlxman_using_subcommand clean; and __fish_seen_subcommand_from preview" -l out -d 'Also write the plan to this file' -r -F
 complete -c mlxman -n "__fish_mlxman_using_subcommand clean; and __fish_seen_subcommand_from preview" -l store -d 'Use only this store, as hub=PATH or folder=PATH (repeatable); a word without `=` selects among the known stores' -r
 complete -c mlxman -n "__fish_mlxman_using_subcommand clean; and __fish_seen_subcommand_from preview" -l store-timeout -d 'Give up a store that does not answer for so long' -r
 complete -c mlxman -n "__fish_mlxman_using_subcommand clean; and __fish_seen_subcommand_from preview" -l config -d 'Read this configuration instead of $XDG_CONFIG_HOME/mlxman/config.toml' -r -F
 complete -c mlxman -n "__fish_mlxman_using_subcommand clean; and __fish_seen_subcommand_from preview" -l fused-only -d 'Only models with an adapter fused in'
 complete -c mlxman -n "__fish_mlxman_using_subcommand clean; and __fish_seen_subcommand_from preview" -l missing-only -d 'Only models whose files are gone'
+complete -c mlxman -n "__fish_mlxman_using_subcommand clean; and __fish_seen_subcommand_from preview" -l detached -d 'Snapshots that no ref names, where another of the repo is named by one'
+complete -c mlxman -n "__fish_mlxman_using_subcommand clean; and __fish_seen_subcommand_from preview" -l partials -d 'Partial downloads that nobody writes'
+complete -c mlxman -n "__fish_mlxman_using_subcommand clean; and __fish_seen_subcommand_from preview" -l orphans -d 'Blobs that no snapshot uses'
+complete -c mlxman -n "__fish_mlxman_using_subcommand clean; and __fish_seen_subcommand_from preview" -l broken -d 'Repos without a snapshot, snapshots without a file or with links whose blobs are gone, stale locks'
+complete -c mlxman -n "__fish_mlxman_using_subcommand clean; and __fish_seen_subcommand_from preview" -l duplicates -d 'Models that lie in the stores once more; the copy in the better place stays'
+complete -c mlxman -n "__fish_mlxman_using_subcommand clean; and __fish_seen_subcommand_from preview" -l superseded -d 'Models of which a newer revision or a finer precision is here and passed `verify --level load`'
+complete -c mlxman -n "__fish_mlxman_using_subcommand clean; and __fish_seen_subcommand_from preview" -l no-policies -d 'Leave out the policies of the configuration'
+complete -c mlxman -n "__fish_mlxman_using_subcommand clean; and __fish_seen_subcommand_from preview" -l include-irreplaceable -d 'Also what cannot be had again: a fused LoRA, a conversion made here, what no repo is known for'
 complete -c mlxman -n "__fish_mlxman_using_subcommand clean; and __fish_seen_subcommand_from preview" -l json -d 'Print JSON instead of a table'
 complete -c mlxman -n "__fish_mlxman_using_subcommand clean; and __fish_seen_subcommand_from preview" -s q -l quiet -d 'Print no status, only data and errors'
 complete -c mlxman -n "__fish_mlxman_using_subcommand clean; and __fish_seen_subcommand_from preview" -s h -l help -d 'Print help'
@@ -204,11 +228,24 @@ complete -c mlxman -n "__fish_mlxman_using_subcommand clean; and __fish_seen_sub
 complete -c mlxman -n "__fish_mlxman_using_subcommand clean; and __fish_seen_subcommand_from apply" -l tags -d 'Models with any of these tags' -r
 complete -c mlxman -n "__fish_mlxman_using_subcommand clean; and __fish_seen_subcommand_from apply" -l quantization -d 'Models with any of these quantizations: 4bit, 8bit, bf16, mxfp4, mixed, mixed-4-8bit, Q4_K_M' -r
 complete -c mlxman -n "__fish_mlxman_using_subcommand clean; and __fish_seen_subcommand_from apply" -l filter -d 'Only models of which this holds, such as \'size>1.5GB\', \'used>30d\', \'health!=complete\', \'arch~qwen*\'' -r
+complete -c mlxman -n "__fish_mlxman_using_subcommand clean; and __fish_seen_subcommand_from apply" -l keep-last -d 'Of each repo keep the N most recent whole snapshots, those that a ref names first; the others may go' -r
+complete -c mlxman -n "__fish_mlxman_using_subcommand clean; and __fish_seen_subcommand_from apply" -l older-than -d 'Models that were not used for so long, such as 90d: by the log of uses, else by file times' -r
+complete -c mlxman -n "__fish_mlxman_using_subcommand clean; and __fish_seen_subcommand_from apply" -l max-size -d 'The least recently used, until the stores take no more than this, such as 200GB' -r
+complete -c mlxman -n "__fish_mlxman_using_subcommand clean; and __fish_seen_subcommand_from apply" -l free -d 'What is missed least, until so much is free on the disk, such as 50GB' -r
+complete -c mlxman -n "__fish_mlxman_using_subcommand clean; and __fish_seen_subcommand_from apply" -l grace -d 'Leave a revision that no ref names alone for so long after it was last written or used (14d if nothing is said)' -r
 complete -c mlxman -n "__fish_mlxman_using_subcommand clean; and __fish_seen_subcommand_from apply" -l store -d 'Use only this store, as hub=PATH or folder=PATH (repeatable); a word without `=` selects among the known stores' -r
 complete -c mlxman -n "__fish_mlxman_using_subcommand clean; and __fish_seen_subcommand_from apply" -l store-timeout -d 'Give up a store that does not answer for so long' -r
 complete -c mlxman -n "__fish_mlxman_using_subcommand clean; and __fish_seen_subcommand_from apply" -l config -d 'Read this configuration instead of $XDG_CONFIG_HOME/mlxman/config.toml' -r -F
 complete -c mlxman -n "__fish_mlxman_using_subcommand clean; and __fish_seen_subcommand_from apply" -l fused-only -d 'Only models with an adapter fused in'
 complete -c mlxman -n "__fish_mlxman_using_subcommand clean; and __fish_seen_subcommand_from apply" -l missing-only -d 'Only models whose files are gone'
+complete -c mlxman -n "__fish_mlxman_using_subcommand clean; and __fish_seen_subcommand_from apply" -l detached -d 'Snapshots that no ref names, where another of the repo is named by one'
+complete -c mlxman -n "__fish_mlxman_using_subcommand clean; and __fish_seen_subcommand_from apply" -l partials -d 'Partial downloads that nobody writes'
+complete -c mlxman -n "__fish_mlxman_using_subcommand clean; and __fish_seen_subcommand_from apply" -l orphans -d 'Blobs that no snapshot uses'
+complete -c mlxman -n "__fish_mlxman_using_subcommand clean; and __fish_seen_subcommand_from apply" -l broken -d 'Repos without a snapshot, snapshots without a file or with links whose blobs are gone, stale locks'
+complete -c mlxman -n "__fish_mlxman_using_subcommand clean; and __fish_seen_subcommand_from apply" -l duplicates -d 'Models that lie in the stores once more; the copy in the better place stays'
+complete -c mlxman -n "__fish_mlxman_using_subcommand clean; and __fish_seen_subcommand_from apply" -l superseded -d 'Models of which a newer revision or a finer precision is here and passed `verify --level load`'
+complete -c mlxman -n "__fish_mlxman_using_subcommand clean; and __fish_seen_subcommand_from apply" -l no-policies -d 'Leave out the policies of the configuration'
+complete -c mlxman -n "__fish_mlxman_using_subcommand clean; and __fish_seen_subcommand_from apply" -l include-irreplaceable -d 'Also what cannot be had again: a fused LoRA, a conversion made here, what no repo is known for'
 complete -c mlxman -n "__fish_mlxman_using_subcommand clean; and __fish_seen_subcommand_from apply" -s y -l yes -d 'Do not ask'
 complete -c mlxman -n "__fish_mlxman_using_subcommand clean; and __fish_seen_subcommand_from apply" -l now -d 'Free the space at once: what goes cannot be put back'
 complete -c mlxman -n "__fish_mlxman_using_subcommand clean; and __fish_seen_subcommand_from apply" -l json -d 'Print JSON instead of a table'

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::{Library, applied};
-use crate::lab::Lab;
+use crate::lab::{DAY, Lab, old_below};
 
 fn files(seed: &str) -> Value {
     json!({
@@ -29,6 +29,7 @@ fn what_remains_is_what_the_library_sees() {
     for (repo, revision) in [("acme/one", old.as_str()), ("acme/one", "main"), ("acme/two", "main")] {
         library.download(repo, revision);
     }
+    old_below(lab.hub.root(), DAY);
     let before = library.ask(&json!(["scan"]));
     assert_eq!(before["warnings"], json!([]));
 

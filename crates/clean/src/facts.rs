@@ -6,6 +6,7 @@ use crate::filter::Facts;
 pub fn facts_of(summary: &Summary) -> Facts<'_> {
     // What was found of other files than those that are there now says nothing.
     let verified = summary.verified.as_ref().filter(|verified| verified.holds());
+    let integrity = summary.integrity.as_ref().filter(|integrity| integrity.holds());
     Facts {
         model: &summary.model,
         repo_id: summary.repo_id.as_deref(),
@@ -33,10 +34,12 @@ pub fn facts_of(summary: &Summary) -> Facts<'_> {
         reclaimable_bytes: Some(summary.reclaimable_bytes),
         params: summary.params,
         context_length: summary.context_length,
-        used: summary.used,
+        used: summary.last_used().map(|(time, _)| time),
         modified: summary.modified,
         verified: verified.map(|verified| verified.at),
         verdict: verified.map(|verified| verified.verdict.word()),
+        checked: integrity.map(|integrity| integrity.at),
+        integrity: integrity.map(|integrity| integrity.verdict.word()),
         prompt_tps: verified.and_then(|verified| verified.prompt_tps),
         generation_tps: verified.and_then(|verified| verified.generation_tps),
     }

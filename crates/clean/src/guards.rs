@@ -21,6 +21,28 @@ pub(crate) struct Guards {
     locks: RefCell<HashMap<(usize, String), Held>>,
 }
 
+/// What is asked about a model, in this order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Guard {
+    /// Whether a program has one of its files open.
+    OpenFiles,
+    /// Whether a download holds a lock of its repo.
+    Locks,
+    /// The same for the blobs that it shares.
+    SharedLocks,
+    /// Whether a link leads to it.
+    Links,
+    /// Whether all of it can be read.
+    Readable,
+    /// Whether the snapshot that a ref names has all that it has.
+    Replaced,
+}
+
+impl Guard {
+    pub(crate) const ALL: [Guard; 6] =
+        [Guard::OpenFiles, Guard::Locks, Guard::SharedLocks, Guard::Links, Guard::Readable, Guard::Replaced];
+}
+
 /// A store of the plan.
 #[derive(Clone, Copy)]
 pub(crate) struct Of<'a> {
@@ -48,32 +70,49 @@ impl Guards {
     pub(crate) fn keep_model(
         &self,
         of: Of<'_>,
+        model: (&FoundModel, &SurveyedModel),
+        models: &[(&FoundModel, &SurveyedModel)],
+        rule: Rule,
+    ) -> Option<(Keep, String)> {
+        Guard::ALL.into_iter().find_map(|guard| self.ask(guard, of, model, models, rule))
+    }
+
+    /// What one guard says of a model.
+    pub(crate) fn ask(
+        &self,
+        guard: Guard,
+        of: Of<'_>,
         (found, known): (&FoundModel, &SurveyedModel),
         models: &[(&FoundModel, &SurveyedModel)],
         rule: Rule,
     ) -> Option<(Keep, String)> {
-        if found.files.iter().any(|file| self.open.has(file.stat.dev, file.stat.ino)) {
-            return Some((Keep::InUse, "a running program has one of its files open".to_owned()));
-        }
         let repo = found.key.split('/').next().filter(|_| found.repo.is_some());
-        if let Some(kept) = repo.and_then(|repo| self.locked(of, repo)) {
-            return Some(kept);
+        match guard {
+            Guard::OpenFiles => {
+                let is_open = found.files.iter().any(|file| self.open.has(file.stat.dev, file.stat.ino));
+                is_open.then(|| (Keep::InUse, "a running program has one of its files open".to_owned()))
+            }
+            Guard::Locks => repo.and_then(|repo| self.locked(of, repo)),
+            Guard::SharedLocks => {
+                let mut shared = found.files.iter().filter_map(|file| file.blob.as_ref()?.shared.as_deref());
+                shared.find_map(|path| shared_lock(of.scan, path))
+            }
+            Guard::Links => self.linked(&area_of_model(of, found, repo), of.scan),
+            Guard::Readable => {
+                let unread = |kind| {
+                    matches!(
+                        kind,
+                        ProblemKind::Unreadable | ProblemKind::NameNotUtf8 | ProblemKind::UnsafeName
+                    )
+                };
+                found.problems.iter().any(|problem| unread(problem.kind)).then(|| {
+                    let reason = "not all of it can be read, so not all of it could go";
+                    (Keep::Unreadable, reason.to_owned())
+                })
+            }
+            Guard::Replaced if rule == Rule::Detached => superseded(found, known, models),
+            Guard::Replaced => None,
         }
-        let mut shared = found.files.iter().filter_map(|file| file.blob.as_ref()?.shared.as_deref());
-        if let Some(kept) = shared.find_map(|path| shared_lock(of.scan, path)) {
-            return Some(kept);
-        }
-        if let Some(kept) = self.linked(&area_of_model(of, found, repo), of.scan) {
-            return Some(kept);
-        }
-        let unread = |kind| {
-            matches!(kind, ProblemKind::Unreadable | ProblemKind::NameNotUtf8 | ProblemKind::UnsafeName)
-        };
-        if found.problems.iter().any(|problem| unread(problem.kind)) {
-            let reason = "not all of it can be read, so not all of it could go";
-            return Some((Keep::Unreadable, reason.to_owned()));
-        }
-        if rule == Rule::Detached { superseded(found, &known.summary, models) } else { None }
     }
 
     /// Why what is no model is kept, if it is.

@@ -109,6 +109,8 @@ impl List<'_> {
     }
 
     fn model(&mut self, row: usize, found: &FoundModel) {
+        // Files in its own directories that do not go with it alone, with the rows that they go with.
+        let mut others: Vec<(String, Option<Vec<usize>>)> = Vec::new();
         for file in &found.files {
             if let Some(link) = &file.link {
                 self.push(row, item(found.place_of(file), &link.stat, Some(link.target.clone())));
@@ -119,10 +121,14 @@ impl List<'_> {
                 self.push_for(&rows, item(path, &link.stat, Some(link.target)));
             }
             // A link that leads elsewhere in the store does not own what it leads to.
-            if (file.link.is_none() || file.blob.is_some())
-                && let Some(rows) = self.rows_of(&file.real)
-            {
-                self.payload(&rows, item(file.real.clone(), &file.stat, None));
+            if file.link.is_none() || file.blob.is_some() {
+                let rows = self.rows_of(&file.real);
+                if let Some(rows) = &rows {
+                    self.payload(rows, item(file.real.clone(), &file.stat, None));
+                }
+                if rows.as_deref() != Some(&[row]) {
+                    others.push((file.real.clone(), rows));
+                }
             }
         }
         for record in &found.records {
@@ -138,7 +144,13 @@ impl List<'_> {
         let mut dirs: Vec<&(String, Stat)> = found.dirs.iter().collect();
         dirs.sort_by(|a, b| b.0.len().cmp(&a.0.len()).then_with(|| b.0.cmp(&a.0)));
         for (path, stat) in dirs {
-            self.push(row, item(path.clone(), stat, None));
+            // A directory goes with the last of what is in it, and stays where that stays.
+            let inside = others.iter().filter(|(other, _)| is_below(other, path));
+            let rows: Option<Vec<&[usize]>> = inside.map(|(_, rows)| rows.as_deref()).collect();
+            let Some(rows) = rows else { continue };
+            let mut rows = rows.concat();
+            rows.push(row);
+            self.push_for(&rows, item(path.clone(), stat, None));
         }
     }
 
@@ -173,6 +185,10 @@ impl List<'_> {
             }
         }
     }
+}
+
+fn is_below(path: &str, dir: &str) -> bool {
+    path.strip_prefix(dir).is_some_and(|rest| rest.starts_with('/'))
 }
 
 fn of(one: &StrayItem) -> Item {

@@ -1,4 +1,4 @@
-//! What could be removed, and why: filters over manifests, and plans.
+//! What could be removed, and why: filters over manifests, policies, and plans.
 //!
 //! A [`Plan`] is built from a [`Survey`](mlxman_manifest::registry::Survey) by [`preview`]; it names every file it
 //! would remove and what the filesystem would get back. [`apply()`] moves exactly that into the store's [`Trash`], from which
@@ -7,9 +7,13 @@
 mod apply;
 mod facts;
 pub mod filter;
+mod grace;
 mod guards;
+mod irreplaceable;
 mod items;
+mod pins;
 mod plan;
+mod policy;
 mod preview;
 mod reach;
 mod replaced;
@@ -19,7 +23,13 @@ pub use apply::{
     Applied, AppliedStore, ApplyError, Only, PlanError, Skipped, Watched, applied_schema, apply, trash_dir,
 };
 pub use facts::facts_of;
-pub use plan::{Candidate, Item, ItemKind, Keep, Kept, Plan, PlanStore, Rule, SharedItem, plan_schema};
+pub use plan::{
+    Candidate, Item, ItemKind, Keep, Kept, Plan, PlanStore, Reason, Rule, SharedItem, Shortfall, plan_schema,
+};
+pub use policy::{
+    Explanation, GuardAnswer, Outcome, Policies, PolicyAnswer, PolicyArgs, PolicyError, explain,
+    explain_schema,
+};
 pub use preview::{Asked, PinnedElsewhere, preview};
 pub use trash::{
     Action, DirTimes, Freed, Journal, JournalError, JournalRow, OpenError, Purpose, Recovered, Seen, State,

@@ -1,10 +1,11 @@
 use chrono::{DateTime, Utc};
 use mlxman_manifest::registry::StoreProblem;
-use mlxman_store::{Filesystem, ProblemKind, Usage};
+use mlxman_store::{Filesystem, ProblemKind, Usage, UsedBy};
 use schemars::{JsonSchema, Schema};
 use serde::{Deserialize, Serialize};
 
 use crate::filter::{FilterArgs, NearMiss};
+use crate::policy::PolicyArgs;
 
 /// The version of the plan's form.
 pub(crate) const PLAN_VERSION: u32 = 1;
@@ -26,6 +27,12 @@ pub struct Plan {
     /// The same in words.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub filters_in_words: Vec<String>,
+    /// The policies it was made with; none means that the filters alone choose.
+    #[serde(default)]
+    pub policies: PolicyArgs,
+    /// The same in words.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub policies_in_words: Vec<String>,
     /// The stores it is about.
     pub stores: Vec<PlanStore>,
     /// What would go, in the order in which the rows are shown.
@@ -41,6 +48,9 @@ pub struct Plan {
     /// Whether more may come back: a filesystem lets files share blocks.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub total_reclaimable_at_least: bool,
+    /// Budgets that cannot be met with what may go: nothing is named for their sake.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub shortfalls: Vec<Shortfall>,
     /// Values of filters that no model has.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub near_misses: Vec<NearMiss>,
@@ -88,6 +98,51 @@ pub enum Rule {
     StaleLocks,
     /// A record whose model is no longer there.
     Missing,
+    /// A snapshot with links whose blobs are gone.
+    Broken,
+    /// More recent snapshots of its repo are kept, as many as were asked for.
+    KeepLast,
+    /// It was not used for so long.
+    OlderThan,
+    /// A newer revision of the same repo, or a finer precision of the same model, is here and was verified.
+    Superseded,
+    /// The same model lies in the stores once more, in a better place.
+    Duplicate,
+    /// The stores take more than they may.
+    MaxSize,
+    /// The disk has less space left than it should.
+    Free,
+}
+
+/// One reason for which something is a candidate.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Reason {
+    /// By name.
+    pub rule: Rule,
+    /// In words.
+    pub reason: String,
+}
+
+/// A budget that cannot be met.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[non_exhaustive]
+pub struct Shortfall {
+    /// Which one: `max_size` or `free`.
+    pub rule: Rule,
+    /// The stores that it is about.
+    pub stores: Vec<String>,
+    /// What was asked for: the most bytes that the stores may take, or the bytes that are to be free.
+    pub target_bytes: u64,
+    /// What they take now, or what is free now.
+    pub now_bytes: u64,
+    /// Bytes that would have to go.
+    pub needed_bytes: u64,
+    /// Bytes that may go, with what the other policies name.
+    pub possible_bytes: u64,
+    /// The difference: so much is missing.
+    pub missing_bytes: u64,
+    /// The same in words, and what to do.
+    pub message: String,
 }
 
 /// One row of a plan.
@@ -118,6 +173,15 @@ pub struct Candidate {
     pub problem: Option<ProblemKind>,
     /// Why, in words.
     pub reason: String,
+    /// Every policy that names it, where several do.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub reasons: Vec<Reason>,
+    /// Whether it cannot be had again once it is gone, as far as anybody can tell.
+    #[serde(default)]
+    pub irreplaceable: bool,
+    /// Why not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub irreplaceable_reason: Option<String>,
     /// Apparent bytes.
     pub size_bytes: u64,
     /// What the filesystem gets back if this, and only this, goes.
@@ -125,9 +189,12 @@ pub struct Candidate {
     /// Whether more may come back.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub reclaimable_at_least: bool,
-    /// When it was last read, as far as the filesystem keeps that.
+    /// When it was last used.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_used: Option<DateTime<Utc>>,
+    /// What says so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_used_by: Option<UsedBy>,
     /// When it was last written.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_modified: Option<DateTime<Utc>>,
@@ -195,8 +262,17 @@ pub enum Keep {
     InUse,
     /// The snapshot that a ref names is not whole: this one may be the only one of the repo that loads.
     NewerIncomplete,
-    /// It was fetched after the repo's refs were last written: somebody asked for that revision by its commit.
+    /// It was fetched after the repo's refs were last written: somebody asked for that revision by its commit, and its
+    /// time of grace is not over.
     AskedForByCommit,
+    /// No ref names it, so somebody may have asked for it by its commit, and its time of grace is not over.
+    Grace,
+    /// It cannot be had again.
+    Irreplaceable,
+    /// It is one of the most recent snapshots of its repo, which are to be kept.
+    KeepLast,
+    /// Another one goes because this one stays.
+    StandsForAnother,
     /// A link of another model or store leads to it.
     LinkedFrom,
     /// The snapshot that a ref names has not all that this one has: other weights, or no tokenizer.
@@ -207,6 +283,13 @@ pub enum Keep {
     OnlySnapshot,
     /// Its manifest cannot be read, so what the user said of it is not known.
     ManifestInvalid,
+}
+
+impl Keep {
+    /// The word in JSON and tables.
+    pub fn word(self) -> String {
+        serde_json::to_value(self).ok().and_then(|word| Some(word.as_str()?.to_owned())).unwrap_or_default()
+    }
 }
 
 /// One thing that is kept.

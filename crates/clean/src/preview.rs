@@ -1,30 +1,36 @@
 //! Building a plan from a survey. Nothing is touched.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 
 use chrono::{DateTime, Utc};
 use mlxman_manifest::registry::{
     Row, StoreProblem, StoreSurvey, Survey, SurveyedModel, store_problem, store_record, unusable,
 };
-use mlxman_manifest::{Manifest, Summary};
+use mlxman_manifest::{FileRecord, Manifest, Summary};
 use mlxman_store::{
-    FileId, FoundModel, OwnerId, ProblemKind, Scan, ScanError, Severity, Stat, StoreKind, StoreSpec, Stray,
+    FileId, FoundModel, OwnerId, ProblemKind, Scan, ScanError, Severity, Stat, StoreSpec, Stray,
 };
 
 use crate::apply::Only;
 use crate::facts::facts_of;
 use crate::filter::{Facts, FilterSet, near_misses};
-use crate::guards::{Guards, Of, id_at};
+use crate::grace::LastUse;
+use crate::guards::{Guards, Of};
+use crate::irreplaceable::irreplaceable;
 use crate::items::{Going, Items, items_of};
-use crate::plan::{Candidate, Keep, Kept, PLAN_VERSION, Plan, PlanStore, Rule};
-
-const PINNED: &str = "it is pinned; `mlxman unpin` lets it go";
+use crate::pins::{PINNED, Pins, in_pinned, is_in};
+use crate::plan::{Candidate, Keep, Kept, PLAN_VERSION, Plan, PlanStore, Reason, Rule};
+use crate::policy::{Choice, Holds, Policies, World, choose, stray_rule};
 
 /// What a preview is asked.
-#[derive(Debug, Clone, Copy)]
+#[derive(Clone, Copy)]
 pub struct Asked<'a> {
-    /// Which models; an empty set asks for what is safe to go.
+    /// Which models; an empty set, without policies, asks for what is safe to go.
     pub filters: &'a FilterSet,
+    /// What names them by rules of its own, within the filters.
+    pub policies: &'a Policies,
+    /// The files of a model with the hashes that are known of them: what tells that two are the same.
+    pub files: &'a dyn Fn(&SurveyedModel) -> Vec<FileRecord>,
     /// Records of models that are no longer there.
     pub gone: &'a [Row],
     /// Pinned models that were not seen: mounted elsewhere, the same models are kept too.
@@ -46,8 +52,9 @@ pub struct PinnedElsewhere {
     pub place: Option<FileId>,
 }
 
-/// Builds the plan. With filters: the models that match. Without: what is safe to go, never everything — detached
-/// snapshots beside one that a ref names, dead partial files, orphan blobs, empty and broken repos, leftovers.
+/// Builds the plan. With policies: what they name within the filters. With filters alone: the models that match. With
+/// neither: what is safe to go, never everything — detached snapshots beside one that a ref names, dead partial files,
+/// orphan blobs, empty and broken repos, leftovers.
 pub fn preview(survey: &Survey, asked: Asked<'_>) -> Plan {
     let mut plan = Plan {
         schema_version: PLAN_VERSION,
@@ -55,12 +62,15 @@ pub fn preview(survey: &Survey, asked: Asked<'_>) -> Plan {
         generator: Manifest::generator(),
         filters: asked.filters.args().clone(),
         filters_in_words: asked.filters.describe(),
+        policies: asked.policies.args().clone(),
+        policies_in_words: asked.policies.describe(),
         stores: Vec::new(),
         candidates: Vec::new(),
         shared_items: Vec::new(),
         kept: Vec::new(),
         total_reclaimable_bytes: 0,
         total_reclaimable_at_least: false,
+        shortfalls: Vec::new(),
         near_misses: Vec::new(),
         problems: survey
             .unusable
@@ -83,9 +93,16 @@ pub fn preview(survey: &Survey, asked: Asked<'_>) -> Plan {
         }
     }
     let pins = Pins::of(survey, asked.pinned_elsewhere);
+    let holds = Holds { guards: &guards, pins: &pins, policies: asked.policies, now: asked.now };
+    let mut choice =
+        (!asked.policies.is_empty()).then(|| choose(&World::of(survey, &asked), &holds, asked.files));
+    if let Some(choice) = &mut choice {
+        plan.kept.append(&mut choice.kept);
+        plan.shortfalls.append(&mut choice.shortfalls);
+    }
     for (index, store) in survey.stores.iter().enumerate() {
         match &store.scan {
-            Ok(scan) => of_store(&mut plan, store, Of { index, scan }, asked, (&guards, &pins)),
+            Ok(scan) => of_store(&mut plan, store, Of { index, scan }, asked, (&holds, choice.as_mut())),
             Err(_) => plan.problems.extend(store_record(store, asked.now).problems),
         }
     }
@@ -94,7 +111,8 @@ pub fn preview(survey: &Survey, asked: Asked<'_>) -> Plan {
     }
     for row in asked.gone {
         let is_asked = asked.only.is_none_or(|only| only.has(&row.summary.store, &row.summary.key));
-        if !is_asked || !asked.filters.matches(&facts_of(&row.summary), asked.now) {
+        // There is nothing in its place that a policy could name.
+        if !is_asked || choice.is_some() || !asked.filters.matches(&facts_of(&row.summary), asked.now) {
             continue;
         }
         // A record holds what the user said, which a pin keeps as well.
@@ -123,8 +141,8 @@ pub fn preview(survey: &Survey, asked: Asked<'_>) -> Plan {
 
 /// A candidate before it is known which others there are.
 enum Chosen<'a> {
-    Model { found: &'a FoundModel, known: &'a SurveyedModel, rule: Rule, reason: String },
-    Stray { stray: &'a Stray, rule: Rule },
+    Model { found: &'a FoundModel, known: &'a SurveyedModel, reasons: Vec<Reason> },
+    Stray { stray: &'a Stray, reasons: Vec<Reason> },
 }
 
 fn of_store(
@@ -132,71 +150,67 @@ fn of_store(
     store: &StoreSurvey,
     of: Of<'_>,
     asked: Asked<'_>,
-    (guards, pins): (&Guards, &Pins<'_>),
+    (holds, choice): (&Holds<'_>, Option<&mut Choice>),
 ) {
     let scan = of.scan;
     let models: Vec<(&FoundModel, &SurveyedModel)> = scan.models.iter().zip(&store.models).collect();
     let mut chosen: Vec<Chosen<'_>> = Vec::new();
-    for (found, known) in &models {
-        let why = if asked.filters.is_empty() {
-            safe_to_go(found, scan)
-        } else if asked.filters.matches(&facts_of(&known.summary), asked.now) {
-            Some((Rule::Filter, asked.filters.describe().join("; ")))
-        } else {
-            None
-        };
-        let Some((rule, reason)) = why else { continue };
-        let kept = keep(found, known, scan, rule, pins);
-        match kept.or_else(|| guards.keep_model(of, (found, known), &models, rule)) {
-            Some((rule, reason)) => plan.kept.push(Kept {
-                model: known.summary.model.clone(),
-                store: store.spec.id(),
-                rule,
-                reason,
+    let safe = choice.is_none() && asked.filters.is_empty();
+    if let Some(choice) = choice {
+        // They were asked about already.
+        let mut reasons = |at: usize| choice.models.remove(&(of.index, at));
+        chosen.extend(
+            models.iter().enumerate().filter_map(|(at, &(found, known))| {
+                Some(Chosen::Model { found, known, reasons: reasons(at)? })
             }),
-            None => chosen.push(Chosen::Model { found, known, rule, reason }),
-        }
-    }
-    if asked.filters.is_empty() {
-        let keep_stray = |stray: &Stray| in_pinned(stray, &models).or_else(|| guards.keep_stray(of, stray));
-        for stray in &scan.strays {
-            let rule = match stray.problem.kind {
-                ProblemKind::PartialDead => Rule::DeadPartial,
-                ProblemKind::OrphanBlob => Rule::Orphan,
-                ProblemKind::RepoWithoutSnapshot => Rule::BrokenRepo,
-                ProblemKind::StaleLocks => Rule::StaleLocks,
-                ProblemKind::PartialLive => {
-                    plan.kept.push(Kept {
-                        model: stray.problem.path.clone().unwrap_or_default(),
-                        store: store.spec.id(),
-                        rule: Keep::InUse,
-                        reason: stray.problem.message.clone(),
-                    });
-                    continue;
-                }
-                _ => continue,
+        );
+        let mut reasons = |at: usize| choice.strays.remove(&(of.index, at));
+        chosen.extend(
+            scan.strays
+                .iter()
+                .enumerate()
+                .filter_map(|(at, stray)| Some(Chosen::Stray { stray, reasons: reasons(at)? })),
+        );
+    } else {
+        for &(found, known) in &models {
+            let why = if safe {
+                safe_to_go(found, scan)
+            } else if asked.filters.matches(&facts_of(&known.summary), asked.now) {
+                Some((Rule::Filter, asked.filters.describe().join("; ")))
+            } else {
+                None
             };
-            // Without an owner it is not free to go: somebody holds it, or nobody can tell who does.
-            if stray.owner.is_none() {
-                continue;
-            }
-            // A repo goes as a whole, or what is kept of it needs its directory.
-            let in_repo = |other: &&Stray| {
-                rule == Rule::BrokenRepo
-                    && other.owner.is_some()
-                    && other.repo_id == stray.repo_id
-                    && is_in(other.problem.path.as_deref(), stray.problem.path.as_deref())
-            };
-            let kept = keep_stray(stray).or_else(|| scan.strays.iter().filter(in_repo).find_map(keep_stray));
-            match kept {
+            let Some((rule, reason)) = why else { continue };
+            match holds.model(of, (found, known), &models, rule) {
                 Some((rule, reason)) => plan.kept.push(Kept {
-                    model: stray.problem.path.clone().unwrap_or_default(),
+                    model: known.summary.model.clone(),
                     store: store.spec.id(),
                     rule,
                     reason,
                 }),
-                None => chosen.push(Chosen::Stray { stray, rule }),
+                None => chosen.push(Chosen::Model { found, known, reasons: vec![Reason { rule, reason }] }),
             }
+        }
+    }
+    if safe {
+        for stray in &scan.strays {
+            let kept = if stray.problem.kind == ProblemKind::PartialLive {
+                Some((Keep::InUse, stray.problem.message.clone()))
+            } else {
+                let Some((rule, _)) = stray_rule(stray) else { continue };
+                let kept = holds.stray(of, stray, &models, rule);
+                if kept.is_none() {
+                    let reason = stray.problem.message.clone();
+                    chosen.push(Chosen::Stray { stray, reasons: vec![Reason { rule, reason }] });
+                }
+                kept
+            };
+            plan.kept.extend(kept.map(|(rule, reason)| Kept {
+                model: stray.problem.path.clone().unwrap_or_default(),
+                store: store.spec.id(),
+                rule,
+                reason,
+            }));
         }
     }
     if let Some(only) = asked.only {
@@ -219,10 +233,10 @@ fn of_store(
     let mut rows: Vec<(Candidate, Going<'_>)> = chosen
         .into_iter()
         .map(|one| match one {
-            Chosen::Model { found, known, rule, reason } => {
-                (model_row(scan, found, &known.summary, rule, reason), Going::Model(found))
+            Chosen::Model { found, known, reasons } => {
+                (model_row(scan, found, known, reasons), Going::Model(found))
             }
-            Chosen::Stray { stray, rule } => (stray_row(scan, stray, rule), Going::Stray(stray)),
+            Chosen::Stray { stray, reasons } => (stray_row(scan, stray, reasons), Going::Stray(stray)),
         })
         .collect();
     rows.sort_by(|(a, _), (b, _)| {
@@ -253,8 +267,27 @@ fn of_store(
     });
 }
 
+/// Why what is no model is kept, if it is.
+pub(crate) fn stray_kept(
+    of: Of<'_>,
+    stray: &Stray,
+    models: &[(&FoundModel, &SurveyedModel)],
+    guards: &Guards,
+    rule: Rule,
+) -> Option<(Keep, String)> {
+    let keep_stray = |stray: &Stray| in_pinned(stray, models).or_else(|| guards.keep_stray(of, stray));
+    // A repo goes as a whole, or what is kept of it needs its directory.
+    let in_repo = |other: &&Stray| {
+        rule == Rule::BrokenRepo
+            && other.owner.is_some()
+            && other.repo_id == stray.repo_id
+            && is_in(other.problem.path.as_deref(), stray.problem.path.as_deref())
+    };
+    keep_stray(stray).or_else(|| of.scan.strays.iter().filter(in_repo).find_map(keep_stray))
+}
+
 /// Why a model is safe to go, if it is.
-fn safe_to_go(found: &FoundModel, scan: &Scan) -> Option<(Rule, String)> {
+pub(crate) fn safe_to_go(found: &FoundModel, scan: &Scan) -> Option<(Rule, String)> {
     if found.problems.iter().any(|problem| problem.kind == ProblemKind::EmptySnapshot)
         && found.files.is_empty()
     {
@@ -275,55 +308,6 @@ fn safe_to_go(found: &FoundModel, scan: &Scan) -> Option<(Rule, String)> {
     })
 }
 
-/// What is pinned under another name than the one that a store is read by.
-struct Pins<'a> {
-    elsewhere: &'a [PinnedElsewhere],
-    /// By device and inode of its place: where a pinned model lies.
-    places: HashMap<FileId, &'a str>,
-}
-
-impl<'a> Pins<'a> {
-    fn of(survey: &'a Survey, elsewhere: &'a [PinnedElsewhere]) -> Self {
-        let seen = survey.stores.iter().filter_map(|store| Some((store, store.scan.as_ref().ok()?)));
-        let seen = seen.flat_map(|(store, scan)| {
-            let models = scan.models.iter().zip(&store.models).filter(|(_, known)| known.summary.pinned);
-            models.filter_map(|(found, known)| Some((id_at(scan, &found.key)?, known.summary.store.as_str())))
-        });
-        let unseen =
-            elsewhere.iter().filter_map(|other| Some((other.place?, other.row.summary.store.as_str())));
-        Pins { elsewhere, places: seen.chain(unseen).collect() }
-    }
-
-    /// Why a pin that another name bears holds for this one, if one does.
-    fn holds(&self, found: &FoundModel, known: &SurveyedModel, scan: &Scan) -> Option<String> {
-        let mine = id_at(scan, &found.key);
-        if let Some(store) = mine.and_then(|id| self.places.get(&id)) {
-            return Some(format!(
-                "it is pinned in {store}, which is another name of the same place; `mlxman unpin` lets it go"
-            ));
-        }
-        let away = self.elsewhere.iter().filter(|other| other.place.is_none());
-        let other = away.map(|other| &other.row.summary).find(|other| is_same(other, known, scan))?;
-        let store = &other.store;
-        Some(format!("it is pinned in {store}, where it is not now; `mlxman unpin` lets it go"))
-    }
-}
-
-/// Whether the first path lies in the directory at the second.
-fn is_in(path: Option<&str>, dir: Option<&str>) -> bool {
-    let (Some(path), Some(dir)) = (path, dir) else { return false };
-    path.strip_prefix(dir).is_some_and(|rest| rest.starts_with('/'))
-}
-
-/// Whether it lies in the directory of a pinned model: that holds for all that is in it.
-fn in_pinned(stray: &Stray, models: &[(&FoundModel, &SurveyedModel)]) -> Option<(Keep, String)> {
-    let path = stray.problem.path.as_deref()?;
-    let inside = |found: &FoundModel| found.key.is_empty() || is_in(Some(path), Some(&found.key));
-    let (_, known) = models.iter().find(|(found, known)| known.summary.pinned && inside(found))?;
-    let reason = format!("it lies in {}, which is pinned; `mlxman unpin` lets it go", known.summary.model);
-    Some((Keep::Pinned, reason))
-}
-
 /// A store that is known and could not be asked what its links need.
 fn not_asked(spec: &StoreSpec, error: &ScanError) -> StoreProblem {
     let kind = error.problem().kind;
@@ -337,64 +321,22 @@ fn not_asked(spec: &StoreSpec, error: &ScanError) -> StoreProblem {
     problem
 }
 
-/// Why a model is kept although it was chosen.
-fn keep(
-    found: &FoundModel,
-    known: &SurveyedModel,
-    scan: &Scan,
-    rule: Rule,
-    pins: &Pins<'_>,
-) -> Option<(Keep, String)> {
-    if known.summary.pinned {
-        return Some((Keep::Pinned, PINNED.to_owned()));
-    }
-    if let Some(why) = &known.invalid {
-        return Some((Keep::ManifestInvalid, format!("what you said of it is not known: {why}")));
-    }
-    if let Some(reason) = pins.holds(found, known, scan) {
-        return Some((Keep::PinnedElsewhere, reason));
-    }
-    let live = scan.strays.iter().find(|stray| {
-        stray.problem.kind == ProblemKind::PartialLive
-            && match (&found.repo, &stray.repo_id) {
-                (Some(repo), Some(id)) => repo.id == *id,
-                (None, None) => stray.problem.path.as_ref().is_some_and(|path| path.starts_with(&found.key)),
-                _ => false,
-            }
-    });
-    if live.is_some() {
-        return Some((Keep::InUse, "a download is writing to it".to_owned()));
-    }
-    let repo = found.repo.as_ref()?;
-    let others = scan
-        .models
-        .iter()
-        .filter_map(|other| other.repo.as_ref())
-        .any(|other| other.kind == repo.kind && other.id == repo.id && other.detached() == Some(false));
-    (rule == Rule::Detached && !others).then(|| {
-        let reason = "no ref names it, and no other snapshot of the repo is named by one: \
-                      somebody asked for this revision by its commit";
-        (Keep::OnlySnapshot, reason.to_owned())
-    })
+/// The first reason's rule, and all reasons in words.
+fn why(reasons: &[Reason]) -> (Rule, String) {
+    let words: Vec<&str> = reasons.iter().map(|reason| reason.reason.as_str()).collect();
+    (reasons.first().map_or(Rule::Filter, |reason| reason.rule), words.join("; "))
 }
 
-/// Whether a model of another store is the same one: the same revision of the same repo; without those, one in the
-/// same place.
-fn is_same(other: &Summary, known: &SurveyedModel, scan: &Scan) -> bool {
-    let mine = &known.summary;
-    let same_kind = other.store.split('=').next() == Some(scan.spec.kind().word());
-    match (&other.repo_id, &other.revision, &mine.repo_id, &mine.revision) {
-        (Some(repo), Some(revision), Some(my_repo), Some(my_revision)) => {
-            // In two hub caches the place also says what kind of repo it is.
-            let hubs = same_kind && scan.spec.kind() == StoreKind::Hub;
-            repo == my_repo && revision == my_revision && (!hubs || other.key == mine.key)
-        }
-        // Its size may have changed since.
-        _ => same_kind && other.key == mine.key,
-    }
+/// A single reason stands in the row itself.
+fn several(reasons: Vec<Reason>) -> Vec<Reason> {
+    if reasons.len() > 1 { reasons } else { Vec::new() }
 }
 
-fn model_row(scan: &Scan, found: &FoundModel, summary: &Summary, rule: Rule, reason: String) -> Candidate {
+fn model_row(scan: &Scan, found: &FoundModel, known: &SurveyedModel, reasons: Vec<Reason>) -> Candidate {
+    let summary = &known.summary;
+    let used = LastUse::of(known);
+    let irreplaceable_reason = irreplaceable(scan, found, known);
+    let (rule, reason) = why(&reasons);
     let reclaim = scan.ledger.reclaim([found.owner]);
     Candidate {
         model: Some(summary.model.clone()),
@@ -406,10 +348,14 @@ fn model_row(scan: &Scan, found: &FoundModel, summary: &Summary, rule: Rule, rea
         rule,
         problem: None,
         reason,
+        reasons: several(reasons),
+        irreplaceable: irreplaceable_reason.is_some(),
+        irreplaceable_reason,
         size_bytes: found.size_bytes(),
         reclaimable_bytes: reclaim.bytes,
         reclaimable_at_least: reclaim.at_least,
-        last_used: found.last_accessed(),
+        last_used: used.map(|used| used.time),
+        last_used_by: used.map(|used| used.by),
         last_modified: found.last_modified(),
         pinned: summary.pinned,
         in_use: false,
@@ -417,7 +363,8 @@ fn model_row(scan: &Scan, found: &FoundModel, summary: &Summary, rule: Rule, rea
     }
 }
 
-fn stray_row(scan: &Scan, stray: &Stray, rule: Rule) -> Candidate {
+fn stray_row(scan: &Scan, stray: &Stray, reasons: Vec<Reason>) -> Candidate {
+    let (rule, reason) = why(&reasons);
     let reclaim = scan.ledger.reclaim(stray.owner);
     Candidate {
         model: None,
@@ -428,11 +375,15 @@ fn stray_row(scan: &Scan, stray: &Stray, rule: Rule) -> Candidate {
         revision: None,
         rule,
         problem: Some(stray.problem.kind),
-        reason: stray.problem.message.clone(),
+        reason,
+        reasons: several(reasons),
+        irreplaceable: false,
+        irreplaceable_reason: None,
         size_bytes: stray.size_bytes(),
         reclaimable_bytes: reclaim.bytes,
         reclaimable_at_least: reclaim.at_least,
         last_used: None,
+        last_used_by: None,
         last_modified: stray.last_modified(),
         pinned: false,
         in_use: false,
@@ -451,10 +402,14 @@ fn gone(summary: &Summary) -> Candidate {
         rule: Rule::Missing,
         problem: None,
         reason: "its files are gone; only its record is left".to_owned(),
+        reasons: Vec::new(),
+        irreplaceable: false,
+        irreplaceable_reason: None,
         size_bytes: 0,
         reclaimable_bytes: 0,
         reclaimable_at_least: false,
-        last_used: summary.used,
+        last_used: summary.last_used().map(|(time, _)| time),
+        last_used_by: summary.last_used().map(|(_, by)| by),
         last_modified: summary.modified,
         pinned: summary.pinned,
         in_use: false,

@@ -6,10 +6,6 @@ use mlxman_store::{FoundModel, RepoKind};
 
 use crate::plan::Keep;
 
-/// A snapshot written this much later than any ref was asked for by its commit. What is written in one go, such as a
-/// copy of a store, does not count.
-const AFTER_REFS_NS: i64 = 10 * 60 * 1_000_000_000;
-
 /// Endings of files that a model can do without, or that say of themselves what they are for. Whatever else a snapshot
 /// has may be weights.
 const NO_WEIGHTS: [&str; 27] = [
@@ -70,7 +66,7 @@ const SMALL: u64 = 1 << 20;
 /// Why a snapshot that no ref names is no leftover of the one that a ref names, if it is none.
 pub(crate) fn superseded(
     found: &FoundModel,
-    mine: &Summary,
+    mine: &SurveyedModel,
     models: &[(&FoundModel, &SurveyedModel)],
 ) -> Option<(Keep, String)> {
     let repo = found.repo.as_ref()?;
@@ -88,24 +84,27 @@ pub(crate) fn superseded(
         let reason = "the snapshot that a ref names is not whole; this one may be the only one that loads";
         return Some((Keep::NewerIncomplete, reason.to_owned()));
     }
-    let missing = |(other, known): &(&FoundModel, &SurveyedModel)| match repo.kind {
-        RepoKind::Model => lacks(found, mine, other, &known.summary),
-        // What a data set, a space or a kernel is for is in its files.
-        _ => found.files.iter().find(|file| other.file(&file.path).is_none()).map(|file| file.path.clone()),
-    };
-    let lacking: Vec<Option<String>> = whole.iter().map(|one| missing(one)).collect();
+    let lacking: Vec<Option<String>> =
+        whole.iter().map(|other| lost_with((found, mine), ***other, repo.kind)).collect();
     if let Some(Some(path)) = lacking.first().filter(|_| lacking.iter().all(Option::is_some)) {
         let path = path.escape_debug();
         let reason = format!("the snapshot that a ref names has nothing that stands for its `{path}`");
         return Some((Keep::NotReplaced, reason));
     }
-    let (_, written) = found.dirs.first()?;
-    let refs = repo.refs_changed_ns?;
-    (written.mtime_ns > refs.saturating_add(AFTER_REFS_NS)).then(|| {
-        let reason = "it was fetched after the repo's refs were last written: \
-                      somebody asked for this revision by its commit";
-        (Keep::AskedForByCommit, reason.to_owned())
-    })
+    None
+}
+
+/// A file of one snapshot for which another of the same repo has nothing, if there is one.
+pub(crate) fn lost_with(
+    (old, of_old): (&FoundModel, &SurveyedModel),
+    (new, of_new): (&FoundModel, &SurveyedModel),
+    kind: RepoKind,
+) -> Option<String> {
+    match kind {
+        RepoKind::Model => lacks(old, &of_old.summary, new, &of_new.summary),
+        // What a data set, a space or a kernel is for is in its files.
+        _ => old.files.iter().find(|file| new.file(&file.path).is_none()).map(|file| file.path.clone()),
+    }
 }
 
 /// A file of the old snapshot for which the new one has nothing, if there is one.

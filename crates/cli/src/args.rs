@@ -13,6 +13,14 @@ Exit status:
   2  the call was wrong
   3  it could not do its work";
 
+const RUN_STATUS: &str = "\
+Exit status:
+  that of the command, which takes the place of mlxman; or, where it was not started:
+  2  the call was wrong
+  3  mlxman could not do its work
+  126  the command cannot be run
+  127  there is no such command";
+
 /// Keeps a machine's local models in order: finds every one, writes a manifest for each, and shows what could go
 #[derive(Debug, Parser)]
 #[command(name = "mlxman", version, max_term_width = 100, after_help = EXIT_STATUS, after_long_help = EXIT_STATUS)]
@@ -61,6 +69,9 @@ pub(crate) enum Command {
     /// Print the directory to load a model from, offline
     #[command(after_help = EXIT_STATUS)]
     Path(PathArgs),
+    /// Run a command with a model, offline: HF_HUB_OFFLINE=1, and the model's directory in MLXMAN_MODEL_PATH
+    #[command(after_help = RUN_STATUS)]
+    Run(Run),
     /// Show the stores, with used and free space
     #[command(after_help = EXIT_STATUS)]
     Stores,
@@ -182,6 +193,8 @@ pub(crate) struct List {
 pub(crate) enum Level {
     /// The files are there, and agree with each other and with their headers
     Structure,
+    /// The contents are those that hashes name: all are read, and nothing is loaded
+    Integrity,
     /// Every tensor was read through MLX and is finite
     Load,
     /// A prompt was read and tokens were generated
@@ -212,6 +225,12 @@ pub(crate) struct Verify {
     /// How far to go; as far as the model and the machine allow by default
     #[arg(long, value_enum)]
     pub(crate) level: Option<Level>,
+    /// With `--level integrity`: read again what was found whole and has not changed since
+    #[arg(long, help_heading = "Integrity")]
+    pub(crate) again: bool,
+    /// With `--level integrity`: read for so long, what was checked longest ago first; seconds, or 90s, 10m, 2h
+    #[arg(long, value_name = "TIME", help_heading = "Integrity")]
+    pub(crate) budget: Option<String>,
     /// Take a model whose architecture no decoder is known for, or an adapter of an unknown kind, as failed
     #[arg(long)]
     pub(crate) strict: bool,
@@ -248,9 +267,10 @@ pub(crate) struct Verify {
     /// Memory that models may take, such as 12GB; the machine's available memory by default
     #[arg(long, value_name = "SIZE", help_heading = "Limits")]
     pub(crate) memory_limit: Option<String>,
-    /// Models at once, where memory allows
-    #[arg(long, short, value_name = "N", default_value_t = 1, help_heading = "Limits", value_parser = clap::value_parser!(u16).range(1..=64))]
-    pub(crate) jobs: u16,
+    /// Models at once, where memory allows, one by default; with `--level integrity` files at once, by default as many
+    /// as the machine has cores
+    #[arg(long, short, value_name = "N", help_heading = "Limits", value_parser = clap::value_parser!(u16).range(1..=64))]
+    pub(crate) jobs: Option<u16>,
 }
 
 #[derive(Debug, clap::Args)]
@@ -267,6 +287,16 @@ pub(crate) struct PathArgs {
     /// The model: its name, repo id, or NAME@REVISION; of a repo the newest complete snapshot
     #[arg(value_name = "MODEL")]
     pub(crate) model: String,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Run {
+    /// The model: its name, repo id, or NAME@REVISION; of a repo the newest complete snapshot
+    #[arg(value_name = "MODEL")]
+    pub(crate) model: String,
+    /// The command and its arguments; `{}` in them becomes the model's directory
+    #[arg(value_name = "COMMAND", last = true, required = true)]
+    pub(crate) command: Vec<OsString>,
 }
 
 #[derive(Debug, clap::Args)]
@@ -316,6 +346,8 @@ pub(crate) struct Apply {
     pub(crate) plan: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) filters: Filters,
+    #[command(flatten)]
+    pub(crate) policies: Policies,
     /// Do not ask
     #[arg(long, short)]
     pub(crate) yes: bool,
@@ -354,10 +386,60 @@ pub(crate) struct Empty {
     pub(crate) yes: bool,
 }
 
+/// What names models by rules of its own, within the filters.
+#[derive(Debug, Clone, Default, PartialEq, Eq, clap::Args)]
+#[command(next_help_heading = "Policies (also in the configuration, under [clean])")]
+pub(crate) struct Policies {
+    /// Of each repo keep the N most recent whole snapshots, those that a ref names first; the others may go
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) keep_last: Option<u32>,
+    /// Models that were not used for so long, such as 90d: by the log of uses, else by file times
+    #[arg(long, value_name = "AGE")]
+    pub(crate) older_than: Option<String>,
+    /// The least recently used, until the stores take no more than this, such as 200GB
+    #[arg(long, value_name = "SIZE")]
+    pub(crate) max_size: Option<String>,
+    /// What is missed least, until so much is free on the disk, such as 50GB
+    #[arg(long, value_name = "SIZE")]
+    pub(crate) free: Option<String>,
+    /// Snapshots that no ref names, where another of the repo is named by one
+    #[arg(long)]
+    pub(crate) detached: bool,
+    /// Partial downloads that nobody writes
+    #[arg(long)]
+    pub(crate) partials: bool,
+    /// Blobs that no snapshot uses
+    #[arg(long)]
+    pub(crate) orphans: bool,
+    /// Repos without a snapshot, snapshots without a file or with links whose blobs are gone, stale locks
+    #[arg(long)]
+    pub(crate) broken: bool,
+    /// Models that lie in the stores once more; the copy in the better place stays
+    #[arg(long)]
+    pub(crate) duplicates: bool,
+    /// Models of which a newer revision or a finer precision is here and passed `verify --level load`
+    #[arg(long)]
+    pub(crate) superseded: bool,
+    /// Leave a revision that no ref names alone for so long after it was last written or used (14d if nothing is said)
+    #[arg(long, value_name = "AGE")]
+    pub(crate) grace: Option<String>,
+    /// Leave out the policies of the configuration
+    #[arg(long)]
+    pub(crate) no_policies: bool,
+    /// Also what cannot be had again: a fused LoRA, a conversion made here, what no repo is known for
+    #[arg(long, help_heading = "Safety")]
+    pub(crate) include_irreplaceable: bool,
+}
+
 #[derive(Debug, clap::Args)]
 pub(crate) struct Preview {
     #[command(flatten)]
     pub(crate) filters: Filters,
+    #[command(flatten)]
+    pub(crate) policies: Policies,
+    /// Say of one model what each policy and each guard makes of it
+    #[arg(long, value_name = "MODEL", conflicts_with = "out")]
+    pub(crate) explain: Option<String>,
     /// Also write the plan to this file
     #[arg(long, value_name = "PLAN")]
     pub(crate) out: Option<PathBuf>,

@@ -16,6 +16,26 @@ pub(crate) struct Config {
     /// Directories with further catalog entries.
     #[serde(default)]
     pub(crate) catalogs: Vec<PathBuf>,
+    /// Policies of `mlxman clean`.
+    #[serde(default)]
+    pub(crate) clean: ConfigClean,
+}
+
+/// `[clean]`: policies under the names of their options. What cannot be had again is asked for each time, never here.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub(crate) struct ConfigClean {
+    pub(crate) keep_last: Option<u32>,
+    pub(crate) older_than: Option<String>,
+    pub(crate) max_size: Option<String>,
+    pub(crate) free: Option<String>,
+    pub(crate) detached: bool,
+    pub(crate) partials: bool,
+    pub(crate) orphans: bool,
+    pub(crate) broken: bool,
+    pub(crate) duplicates: bool,
+    pub(crate) superseded: bool,
+    pub(crate) grace: Option<String>,
 }
 
 /// One store: `[[store]]` with `kind` and `path`.

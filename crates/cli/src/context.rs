@@ -7,10 +7,10 @@ use anyhow::Result;
 use chrono::{DateTime, Utc};
 use mlxman_manifest::catalog::Catalog;
 use mlxman_manifest::registry::{Contents, Registry, RegistryError, SyncOptions, scan_all};
-use mlxman_store::{FileId, Resolved, Scan, ScanError, StoreKind, StoreSpec, resolve};
+use mlxman_store::{FileId, Resolved, Scan, ScanError, StoreKind, StoreSpec, Use, resolve};
 
 use crate::args::Global;
-use crate::config::Config;
+use crate::config::{Config, ConfigClean};
 use crate::exit::wrong;
 use crate::places::Places;
 use crate::printer::Printer;
@@ -56,6 +56,9 @@ pub(crate) struct Context {
     /// Where things are.
     pub(crate) places: Places,
     catalogs: Vec<std::path::PathBuf>,
+    /// The configuration's policies, and where they stand.
+    pub(crate) clean: ConfigClean,
+    pub(crate) config_file: std::path::PathBuf,
 }
 
 impl Context {
@@ -116,6 +119,8 @@ impl Context {
             left_out,
             stores,
             catalogs: config.catalogs.iter().map(|path| places.expand(path)).collect(),
+            clean: config.clean,
+            config_file: global.config.clone().unwrap_or_else(|| places.config_file()),
             places,
         })
     }
@@ -255,6 +260,14 @@ impl Context {
             }
         }
         Ok(catalog)
+    }
+
+    /// Records the use of a model. Where that cannot be done, the use itself is not to fail for it.
+    pub(crate) fn record_use(&self, store: &str, key: &str, by: &str) {
+        let used = Use { time: self.now, store: store.to_owned(), key: key.to_owned(), by: by.to_owned() };
+        if let Err(error) = self.registry.record_use(&used) {
+            self.printer.warning(&format!("this use is not recorded: {error}"));
+        }
     }
 
     /// A fast look that writes nothing, at this run's time and limits.

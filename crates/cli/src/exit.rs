@@ -11,6 +11,8 @@ pub(crate) enum Verdict {
     Problems,
     /// What could be told was told, but there was nothing to do the work on.
     Failed,
+    /// What a shell says of a command that it could not start.
+    NotStarted(u8),
 }
 
 impl Verdict {
@@ -47,6 +49,7 @@ pub(crate) fn report(result: anyhow::Result<Verdict>, printer: &Printer) -> Exit
         Ok(Verdict::Fine) => return ExitCode::SUCCESS,
         Ok(Verdict::Problems) => return ExitCode::from(1),
         Ok(Verdict::Failed) => return ExitCode::from(3),
+        Ok(Verdict::NotStarted(status)) => return ExitCode::from(status),
         Err(error) => error,
     };
     // Whoever read our output has had enough: that is success.
@@ -58,6 +61,7 @@ pub(crate) fn report(result: anyhow::Result<Verdict>, printer: &Printer) -> Exit
     let call = error.chain().any(|cause| {
         cause.is::<Wrong>()
             || cause.is::<mlxman_clean::filter::FilterError>()
+            || cause.is::<mlxman_clean::PolicyError>()
             || matches!(
                 cause.downcast_ref::<mlxman_manifest::registry::RegistryError>(),
                 Some(mlxman_manifest::registry::RegistryError::Override { .. })

@@ -6,12 +6,15 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 use mlxman_clean::filter::FilterSet;
-use mlxman_clean::{Asked, Only, PinnedElsewhere, Plan, preview};
+use mlxman_clean::{Asked, Only, PinnedElsewhere, Plan, Policies, PolicyArgs, preview};
 use mlxman_manifest::Summary;
 use mlxman_manifest::registry::{Row, Survey};
 use mlxman_store::{FileId, Scan, StoreSpec, watch};
 
+use crate::args;
+use crate::config::ConfigClean;
 use crate::context::Context;
+use crate::exit::wrong;
 
 /// A plan, and how many of its stores could be read.
 pub(crate) struct Planned {
@@ -19,13 +22,61 @@ pub(crate) struct Planned {
     pub(crate) read: usize,
 }
 
-/// Plans what `filters` ask for in these stores; with `only`, of that what another plan names.
+/// The policies of a call: its own options, and for those that it does not give, the configuration's.
+pub(crate) fn policies(args: &args::Policies, context: &Context) -> Result<Policies> {
+    let usual = if args.no_policies { ConfigClean::default() } else { context.clean.clone() };
+    // How long is waited is no policy that names anything: it holds with --no-policies as well.
+    let grace = args.grace.clone().or_else(|| context.clean.grace.clone());
+    let given = PolicyArgs {
+        keep_last: args.keep_last.or(usual.keep_last),
+        older_than: args.older_than.clone().or(usual.older_than),
+        max_size: args.max_size.clone().or(usual.max_size),
+        free: args.free.clone().or(usual.free),
+        detached: args.detached || usual.detached,
+        partials: args.partials || usual.partials,
+        orphans: args.orphans || usual.orphans,
+        broken: args.broken || usual.broken,
+        duplicates: args.duplicates || usual.duplicates,
+        superseded: args.superseded || usual.superseded,
+        grace,
+        include_irreplaceable: args.include_irreplaceable,
+    };
+    // Those of the call alone: whatever is wrong beyond them stands in the configuration.
+    let own = PolicyArgs {
+        older_than: args.older_than.clone(),
+        max_size: args.max_size.clone(),
+        free: args.free.clone(),
+        grace: args.grace.clone(),
+        ..PolicyArgs::default()
+    };
+    Policies::parse(&own)?;
+    Policies::parse(&given).map_err(|error| {
+        let file = context.config_file.display();
+        wrong(format!(
+            "the configuration {file} cannot be used: [clean] {}",
+            error.to_string().trim_start_matches("--")
+        ))
+    })
+}
+
+/// Plans what is asked for in these stores; with `only`, of that what another plan names.
 pub(crate) fn plan(
     context: &Context,
-    filters: &FilterSet,
+    by: (&FilterSet, &Policies),
     stores: &[StoreSpec],
     only: Option<&Only>,
 ) -> Result<Planned> {
+    asked(context, by, stores, only, |survey, asked, read| Ok(Planned { plan: preview(survey, asked), read }))
+}
+
+/// Looks at the stores, and calls `answer` with what was seen, what is asked, and how many stores could be read.
+pub(crate) fn asked<T>(
+    context: &Context,
+    (filters, policies): (&FilterSet, &Policies),
+    stores: &[StoreSpec],
+    only: Option<&Only>,
+    answer: impl FnOnce(&Survey, Asked<'_>, usize) -> Result<T>,
+) -> Result<T> {
     let survey = context.registry.survey(stores, &context.catalog()?, &context.looking())?;
     let contents = context.contents()?;
     let read = survey.stores.iter().filter(|store| store.scan.is_ok()).count();
@@ -40,13 +91,15 @@ pub(crate) fn plan(
     let others = context.other_stores(stores, &contents);
     let asked = Asked {
         filters,
+        policies,
+        files: &|known| context.registry.files_of(known),
         gone: &gone,
         pinned_elsewhere: &pinned_elsewhere,
         others: &others,
         only,
         now: context.now,
     };
-    Ok(Planned { plan: preview(&survey, asked), read })
+    answer(&survey, asked, read)
 }
 
 /// Records of models that are not in their stores any more.

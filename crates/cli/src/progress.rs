@@ -6,8 +6,9 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
-use mlxman_manifest::VerifiedModel;
-use mlxman_manifest::registry::SyncObserver;
+use mlxman_manifest::registry::{Checks, SyncObserver};
+use mlxman_manifest::{Verdict, VerifiedModel};
+use mlxman_verify::integrity::{IntegrityObserver, IntegrityOutcome};
 use mlxman_verify::{Observer, Outcome};
 
 use crate::printer::{Printer, plain};
@@ -66,17 +67,7 @@ impl SyncObserver for Watcher<'_> {
             return;
         }
         let mut slot = self.bar.lock().unwrap_or_else(PoisonError::into_inner);
-        let bar = slot.get_or_insert_with(|| {
-            let bar = ProgressBar::new(total);
-            let style = "hashing {bar:24} {bytes}/{total_bytes} {bytes_per_sec} {eta} {wide_msg:.dim}";
-            if let Ok(style) = ProgressStyle::with_template(style) {
-                bar.set_style(style);
-            }
-            bar.enable_steady_tick(Duration::from_millis(200));
-            bar
-        });
-        bar.set_position(done);
-        bar.set_message(file.rsplit('/').next().unwrap_or(file).to_owned());
+        move_on(&mut slot, "hashing", done, total, file);
     }
 
     fn comparing(&self, model: &str, base: &str) {
@@ -173,4 +164,79 @@ pub(crate) fn line_of(result: &VerifiedModel) -> String {
     }
     parts.extend(verification.reason.iter().chain(&verification.instead).cloned());
     format!("{:<8} {model}: {}", verification.verdict.word(), parts.join("; "))
+}
+
+/// Tells of contents being read on stderr: one moving line for all, and a line for each model that is no pass.
+pub(crate) struct Reading<'a> {
+    printer: &'a Printer,
+    bar: Mutex<Option<ProgressBar>>,
+    done: &'a (dyn Fn(usize, &IntegrityOutcome) + Sync),
+    keep: &'a (dyn Fn(&mut Checks) + Sync),
+}
+
+impl<'a> Reading<'a> {
+    /// `done` is called when a model is done, and `keep` when there is something to be kept.
+    pub(crate) fn new(
+        printer: &'a Printer,
+        done: &'a (dyn Fn(usize, &IntegrityOutcome) + Sync),
+        keep: &'a (dyn Fn(&mut Checks) + Sync),
+    ) -> Self {
+        Reading { printer, bar: Mutex::new(None), done, keep }
+    }
+
+    fn bar(&self) -> MutexGuard<'_, Option<ProgressBar>> {
+        self.bar.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn finish(&self) {
+        if let Some(bar) = self.bar().take() {
+            bar.finish_and_clear();
+        }
+    }
+}
+
+impl IntegrityObserver for Reading<'_> {
+    fn reading(&self, done: u64, total: u64, file: &str) {
+        if self.printer.shows_progress() && total > 0 {
+            move_on(&mut self.bar(), "reading", done, total, file);
+        }
+    }
+
+    fn finished(&self, at: usize, outcome: &IntegrityOutcome) {
+        let tell = || {
+            if outcome.result.verification.verdict != Verdict::Pass {
+                self.printer.status(&line_of(&outcome.result));
+            }
+            (self.done)(at, outcome);
+        };
+        match self.bar().as_ref() {
+            Some(bar) => bar.suspend(tell),
+            None => tell(),
+        }
+    }
+
+    fn keep(&self, checks: &mut Checks) {
+        (self.keep)(checks);
+    }
+
+    fn interrupted(&self) -> bool {
+        interrupted()
+    }
+}
+
+/// Moves a line of bytes on, with the time that is left.
+fn move_on(slot: &mut Option<ProgressBar>, what: &str, done: u64, total: u64, file: &str) {
+    let bar = slot.get_or_insert_with(|| {
+        let bar = ProgressBar::new(total);
+        let style = format!(
+            "{what} {{bar:24}} {{bytes}}/{{total_bytes}} {{bytes_per_sec}} {{eta}} {{wide_msg:.dim}}"
+        );
+        if let Ok(style) = ProgressStyle::with_template(&style) {
+            bar.set_style(style);
+        }
+        bar.enable_steady_tick(Duration::from_millis(200));
+        bar
+    });
+    bar.set_position(done);
+    bar.set_message(plain(file.rsplit('/').next().unwrap_or(file)).into_owned());
 }

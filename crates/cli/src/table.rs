@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use chrono::{DateTime, Utc};
 use comfy_table::{CellAlignment, ColumnConstraint, ContentArrangement, Table, Width, presets};
 use mlxman_clean::filter::quantity::{format_age, format_bytes, format_count};
+use mlxman_store::UsedBy;
 use owo_colors::OwoColorize;
 
 use crate::printer::{Printer, plain};
@@ -116,6 +117,12 @@ pub(crate) fn rate(rate: Option<f64>) -> String {
 pub(crate) fn age(time: Option<DateTime<Utc>>, now: DateTime<Utc>) -> String {
     time.map(|time| format_age(now.signed_duration_since(time).max(chrono::TimeDelta::zero())))
         .unwrap_or_default()
+}
+
+/// How long ago something was used; with `~` where only files' times say so, which tell of every reader.
+pub(crate) fn last_use(time: Option<DateTime<Utc>>, by: Option<UsedBy>, now: DateTime<Utc>) -> String {
+    let mark = if by == Some(UsedBy::Log) || time.is_none() { "" } else { "~" };
+    format!("{mark}{}", age(time, now))
 }
 
 /// One noun or several.

@@ -81,10 +81,12 @@ impl Drop for OneCore {
 fn every_thread(cores: &rustix::thread::CpuSet) -> bool {
     let Ok(threads) = fs_err::read_dir("/proc/self/task") else { return false };
     let ids = threads.flatten().filter_map(|thread| thread.file_name().to_str()?.parse().ok());
-    ids.filter_map(rustix::process::Pid::from_raw).fold(true, |all, id| {
+    let mut all = true;
+    for id in ids.filter_map(rustix::process::Pid::from_raw) {
         // A thread that has ended meanwhile needs no core.
-        rustix::thread::sched_setaffinity(Some(id), cores).is_ok() && all
-    })
+        all &= rustix::thread::sched_setaffinity(Some(id), cores).is_ok();
+    }
+    all
 }
 
 /// What every part gives, each on its own stream, one after the other along the last axis.

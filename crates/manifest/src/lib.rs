@@ -8,6 +8,7 @@ pub mod catalog;
 mod compare;
 pub mod formats;
 mod inspect;
+mod integrity;
 mod record;
 pub mod registry;
 mod schema;
@@ -17,6 +18,7 @@ mod verification;
 
 pub use compare::{CompareError, Side, SideFile, compare};
 pub use inspect::{Observation, inspect};
+pub use integrity::{ChangedFile, ChangedSince, DamagedFile, DamagedHow, Integrity, MissingFile};
 pub use record::{
     Adapter, AdapterKind, Architecture, Comparison, Evidence, FileRecord, Format, Health, HealthStatus,
     Manifest, Quantization, SCHEMA_VERSION, Source, Storage, UserLayer,

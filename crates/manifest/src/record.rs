@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 
 use chrono::{DateTime, Utc};
-use mlxman_store::{Problem, RepoKind};
+use mlxman_store::{Problem, RepoKind, UsedBy};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -70,6 +70,10 @@ pub struct Manifest {
     /// What the newest verification found.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub verification: Option<Verification>,
+    /// What the newest verification of its contents found (the level `integrity`): it says nothing of speeds, and
+    /// takes no other result away.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub integrity: Option<Verification>,
     /// Tags found, from the catalog and the README, with the user's added and those the user took away left out.
     #[serde(default)]
     pub tags: Vec<String>,
@@ -371,6 +375,12 @@ pub struct Storage {
     /// When one of its files was last read, as far as the filesystem keeps that.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_accessed: Option<DateTime<Utc>>,
+    /// When it was last used, as `last_used_by` says. Filled in when a manifest is shown, not in its file.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_used: Option<DateTime<Utc>>,
+    /// What says so.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_used_by: Option<UsedBy>,
     /// Its files.
     pub files: Vec<FileRecord>,
 }

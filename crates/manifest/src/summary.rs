@@ -1,4 +1,5 @@
 use chrono::{DateTime, Utc};
+use mlxman_store::UsedBy;
 use serde::{Deserialize, Serialize};
 
 use crate::record::{AdapterKind, Format, HealthStatus, Manifest};
@@ -107,9 +108,15 @@ pub struct Summary {
     /// When it was last read, as far as the filesystem keeps that.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub used: Option<DateTime<Utc>>,
+    /// When it was last used, as far as the registry's log knows. It stands in the log alone.
+    #[serde(skip)]
+    pub logged: Option<DateTime<Utc>>,
     /// What the newest verification found.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub verified: Option<VerifiedSummary>,
+    /// What the newest verification of its contents found.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub integrity: Option<VerifiedSummary>,
 }
 
 impl Summary {
@@ -153,7 +160,22 @@ impl Summary {
             reclaimable_at_least: storage.reclaimable_at_least,
             modified: storage.last_modified,
             used: storage.last_accessed,
+            logged: None,
             verified: manifest.verification.as_ref().map(VerifiedSummary::of),
+            integrity: manifest.integrity.as_ref().map(VerifiedSummary::of),
+        }
+    }
+
+    /// When it was last used, and what says so: the log of uses; where that has nothing since its files were written, their
+    /// times.
+    pub fn last_used(&self) -> Option<(DateTime<Utc>, UsedBy)> {
+        match (self.logged, self.modified) {
+            (Some(logged), modified) if modified.is_none_or(|modified| modified <= logged) => {
+                Some((logged, UsedBy::Log))
+            }
+            // Written after it was last used: it is another one now.
+            (Some(_), Some(modified)) => Some((modified, UsedBy::FileTimes)),
+            _ => Some((self.used?, UsedBy::FileTimes)),
         }
     }
 

@@ -4,6 +4,8 @@ use chrono::{DateTime, Utc};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::integrity::Integrity;
+
 /// What came of a verification.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
@@ -27,12 +29,15 @@ impl Verdict {
     }
 }
 
-/// How far a model was verified; each level has the ones before it. (Integrity by hash will be a level of its own.)
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
+/// How far a model was verified. `load` has `structure` in it, and `generate` both; `integrity` has `structure` in it
+/// and stands beside the other two, for a damaged model may well load, and a whole one may not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum VerifiedLevel {
     /// The files are there, and agree with each other and with their headers.
     Structure,
+    /// The contents are those that hashes name.
+    Integrity,
     /// Every tensor was read through MLX and is finite.
     Load,
     /// A prompt was read and tokens were generated.
@@ -44,8 +49,18 @@ impl VerifiedLevel {
     pub fn word(self) -> &'static str {
         match self {
             VerifiedLevel::Structure => "structure",
+            VerifiedLevel::Integrity => "integrity",
             VerifiedLevel::Load => "load",
             VerifiedLevel::Generate => "generate",
+        }
+    }
+
+    /// Whether passing this level says more than passing `other`: all that it says, and something beside.
+    pub fn surpasses(self, other: VerifiedLevel) -> bool {
+        match self {
+            VerifiedLevel::Structure => false,
+            VerifiedLevel::Integrity | VerifiedLevel::Load => other == VerifiedLevel::Structure,
+            VerifiedLevel::Generate => matches!(other, VerifiedLevel::Structure | VerifiedLevel::Load),
         }
     }
 }
@@ -153,6 +168,9 @@ pub struct Verification {
     /// Which BLAS multiplied matrices.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub blas: Option<String>,
+    /// What reading the contents found, at the level `integrity`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub integrity: Option<Integrity>,
     /// When the run began.
     pub verified_at: DateTime<Utc>,
     /// The program that verified it, such as `mlxman 0.1.0`.
@@ -190,6 +208,7 @@ impl Verification {
             text: None,
             mlx_version: None,
             blas: None,
+            integrity: None,
             verified_at,
             generator: crate::Manifest::generator(),
             files,
@@ -204,7 +223,9 @@ impl Verification {
         match self.verdict {
             Verdict::Fail => true,
             Verdict::Skipped => !known,
-            Verdict::Pass => !(known && before.verdict == Verdict::Pass && before.level > self.level),
+            Verdict::Pass => {
+                !(known && before.verdict == Verdict::Pass && before.level.surpasses(self.level))
+            }
         }
     }
 }
@@ -290,5 +311,14 @@ mod tests {
         let failed = of(VerifiedLevel::Load, Verdict::Fail, "a");
         assert!(of(VerifiedLevel::Structure, Verdict::Pass, "a").replaces(&failed));
         assert!(!of(VerifiedLevel::Load, Verdict::Skipped, "a").replaces(&failed));
+    }
+
+    #[test]
+    fn integrity_stands_beside_loading() {
+        use VerifiedLevel::{Generate, Integrity, Load, Structure};
+        assert!(Integrity.surpasses(Structure) && Load.surpasses(Structure) && Generate.surpasses(Load));
+        for (one, other) in [(Integrity, Load), (Integrity, Generate), (Structure, Structure)] {
+            assert!(!one.surpasses(other) && !other.surpasses(one), "{one:?} and {other:?}");
+        }
     }
 }

@@ -60,6 +60,17 @@ impl Users {
         }
     }
 
+    /// How many of them must go before the bytes are free.
+    fn needed(&self) -> usize {
+        match self {
+            Users::Some(ids) if ids.is_empty() => usize::MAX,
+            Users::Some(ids) => ids.len(),
+            Users::Range(from, to) if from < to => (to - from) as usize,
+            Users::Any(_) => 1,
+            Users::Range(..) | Users::Never => usize::MAX,
+        }
+    }
+
     fn all_in(&self, gone: &HashSet<OwnerId>) -> bool {
         match self {
             Users::Some(ids) => !ids.is_empty() && ids.iter().all(|id| gone.contains(id)),
@@ -271,6 +282,76 @@ impl Ledger {
     }
 }
 
+/// A set of removals in the making: what it frees is known after each step, without pricing the whole set again.
+#[derive(Debug)]
+pub struct Tally<'a> {
+    ledger: &'a Ledger,
+    gone: HashSet<OwnerId>,
+    /// Of each class that somebody in the set uses: how many of them are in it.
+    going: HashMap<usize, usize>,
+    bytes: u64,
+}
+
+impl Ledger {
+    /// An empty set of removals.
+    pub fn tally(&self) -> Tally<'_> {
+        Tally { ledger: self, gone: HashSet::new(), going: HashMap::new(), bytes: 0 }
+    }
+}
+
+impl Tally<'_> {
+    /// What the filesystem gets back for certain when all of the set go: the same as [`Ledger::reclaim`] says.
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    fn classes(&self, owner: OwnerId) -> &[usize] {
+        self.ledger.by_owner.get(&owner).map_or(&[], Vec::as_slice)
+    }
+
+    /// Puts an owner into the set.
+    pub fn add(&mut self, owner: OwnerId) {
+        if !self.gone.insert(owner) {
+            return;
+        }
+        for index in self.ledger.by_owner.get(&owner).into_iter().flatten() {
+            let (users, bytes) = &self.ledger.list[*index];
+            let going = self.going.entry(*index).or_default();
+            *going += 1;
+            if *going == users.needed() {
+                self.bytes = self.bytes.saturating_add(bytes.certain);
+            }
+        }
+    }
+
+    /// Takes an owner out of the set.
+    pub fn remove(&mut self, owner: OwnerId) {
+        if !self.gone.remove(&owner) {
+            return;
+        }
+        for index in self.ledger.by_owner.get(&owner).into_iter().flatten() {
+            let (users, bytes) = &self.ledger.list[*index];
+            let Some(going) = self.going.get_mut(index) else { continue };
+            if *going == users.needed() {
+                self.bytes = self.bytes.saturating_sub(bytes.certain);
+            }
+            *going -= 1;
+        }
+    }
+
+    /// By how much less the set would free without this owner.
+    pub fn share_of(&self, owner: OwnerId) -> u64 {
+        if !self.gone.contains(&owner) {
+            return 0;
+        }
+        self.classes(owner).iter().fold(0, |sum, index| {
+            let (users, bytes) = &self.ledger.list[*index];
+            let is_last = self.going.get(index) == Some(&users.needed());
+            sum.saturating_add(if is_last { bytes.certain } else { 0 })
+        })
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -362,6 +443,17 @@ mod tests {
             prop_assert!(expected <= wide && wide <= ledger.allocated_bytes());
             let alone: u64 = smaller.iter().map(|&owner| ledger.reclaim([owner]).bytes).sum();
             prop_assert!(alone <= expected);
+            // One by one it comes to the same, and each one's share is what the set would free less without it.
+            let mut tally = ledger.tally();
+            smaller.iter().chain(&smaller).for_each(|owner| tally.add(*owner));
+            prop_assert_eq!(tally.bytes(), expected);
+            for owner in &smaller {
+                let rest = ledger.reclaim(smaller.iter().copied().filter(|other| other != owner)).bytes;
+                prop_assert_eq!(tally.share_of(*owner), expected - rest);
+                tally.remove(*owner);
+                prop_assert_eq!(tally.bytes(), rest);
+                tally.add(*owner);
+            }
         }
     }
 }

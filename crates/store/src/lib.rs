@@ -5,8 +5,8 @@
 //! back a [`Scan`]: the models found, what else lies there, and a [`Ledger`] that can tell how many bytes the
 //! filesystem would get back if a given set of them went.
 //!
-//! It never prints, never reads the environment, and never follows a link out of its store. A scan writes nothing;
-//! [`Editor`] makes the changes that a plan's steps are.
+//! It never prints, never reads the environment or the clock, and never follows a link out of its store. A scan writes nothing;
+//! [`Editor`] makes the changes that a plan's steps are, and [`UseLog`] lies in no store.
 
 /// The directory in a store's root that keeps what was taken from the store, until it is emptied. No model lies there.
 pub const TRASH: &str = ".mlxman-trash";
@@ -25,6 +25,7 @@ mod problem;
 mod safe;
 mod scan;
 mod spec;
+mod uses;
 mod watch;
 
 pub use access::{DirHandle, Entry, EntryKind, Stat};
@@ -33,7 +34,7 @@ pub use edit::{Before, Change, Dir, DirAttributes, Editor, LockFile};
 pub use filesystem::Filesystem;
 pub use held::Held;
 pub use layout::{Layout, layout_of};
-pub use ledger::{Ledger, OwnerId, Reclaim};
+pub use ledger::{Ledger, OwnerId, Reclaim, Tally};
 pub use links::{FileId, LooseLink, StoreLinks, Way, Waypoint, follow};
 pub use open_files::OpenFiles;
 pub use problem::{Problem, ProblemKind, Severity};
@@ -43,4 +44,5 @@ pub use scan::{
     Usage,
 };
 pub use spec::{ParseStoreError, Resolved, StoreKind, StoreSpec, resolve};
+pub use uses::{Use, UseLog, UsedBy, Uses};
 pub use watch::{Late, Progress, watch};

@@ -331,6 +331,23 @@ impl Scan {
         self.root.stat_below(key).err().is_some_and(gone)
     }
 
+    /// Bytes that come back when the store's trash is emptied. Asked now, of the trash alone.
+    pub fn thrown_away(&self) -> u64 {
+        let mut bytes = 0_u64;
+        let Ok(trash) = self.root.open_dir_below(crate::TRASH) else { return 0 };
+        for entry in trash.list().unwrap_or_default() {
+            let items = trash.open_dir(&entry.raw_name).and_then(|dir| dir.open_dir(c"items"));
+            let Ok(items) = items else { continue };
+            // What cannot be listed is not counted.
+            let _ = items.for_each(|item| {
+                if item.stat.nlink == 1 {
+                    bytes = bytes.saturating_add(item.stat.allocated);
+                }
+            });
+        }
+        bytes
+    }
+
     /// What the store takes.
     pub fn usage(&self) -> Usage {
         Usage {

@@ -4,6 +4,7 @@
 //! model's result and never the end of the run. What the two say to each other is [`protocol`].
 
 mod answers;
+pub mod integrity;
 mod judge;
 pub mod machine;
 pub mod protocol;
@@ -34,12 +35,15 @@ pub struct Results {
     pub schema: String,
     /// The models, in the order of their names or as they were named.
     pub results: Vec<VerifiedModel>,
+    /// At the level `integrity`: all contents together.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub integrity: Option<integrity::IntegritySummary>,
 }
 
 impl Results {
     /// The results under the name of their form.
     pub fn new(results: Vec<VerifiedModel>) -> Self {
-        Results { schema: RESULTS_SCHEMA.to_owned(), results }
+        Results { schema: RESULTS_SCHEMA.to_owned(), results, integrity: None }
     }
 }
 

@@ -157,7 +157,7 @@ pub fn run(tasks: &[Task<'_>], plan: &Plan<'_>, observer: &dyn Observer) -> Run 
     Run { outcomes, broken }
 }
 
-fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+pub(crate) fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 

@@ -12,13 +12,15 @@ use mlxman_manifest::Manifest;
 use schemars::{JsonSchema, Schema};
 use serde::{Deserialize, Serialize};
 
-use crate::plan::{Candidate, Item, ItemKind, PLAN_VERSION, Plan};
+use crate::plan::{Candidate, Item, ItemKind, PLAN_VERSION, Plan, Rule};
 use crate::trash::{
     Action, Carried, DirTimes, JOURNAL_VERSION, Journal, JournalRow, Purpose, Seen, Step, TRASH, Trash,
     TrashError, carry_out, is_in_trash, is_shared, prepare, trouble,
 };
 
 pub use watched::Watched;
+
+use watched::own_of;
 
 /// Why a plan is refused as a whole.
 #[derive(Debug, thiserror::Error)]
@@ -234,7 +236,7 @@ pub fn apply(
         return Err(other().into());
     }
     let mut applied = AppliedStore { store: store.to_owned(), ..AppliedStore::default() };
-    let Chosen { rows, shared } = choose(store, given, fresh, &mut applied);
+    let Chosen { rows, shared } = choose(store, given, fresh, watched, &mut applied);
     if rows.is_empty() {
         return Ok(applied);
     }
@@ -269,9 +271,10 @@ pub fn apply(
         dirs,
     };
     prepare(editor, &id).map_err(|error| refuse(trouble("a journal cannot be made")(error)))?;
+    let own = own_of(&journal);
     let places: Vec<&str> = rows.iter().map(|row| place_of(row)).collect();
-    let settling = watched.settling(editor.root(), &places);
-    let settled = |row: usize, journal: &Journal| settling.why(row, journal);
+    let settling = watched.settling(editor.root(), &places, &own);
+    let settled = |row: usize| settling.why(row);
     let carried = carry_out(editor, &journal, &settled).map_err(refuse)?;
     let is_done = |row: &usize| !carried.failed.contains_key(row);
     applied.done.extend((0..rows.len()).filter(is_done).map(|row| journal.rows[row].clone()));
@@ -302,7 +305,13 @@ struct Chosen<'a> {
     shared: Vec<(Vec<usize>, &'a Item)>,
 }
 
-fn choose<'a>(store: &str, given: &Plan, fresh: &'a Plan, applied: &mut AppliedStore) -> Chosen<'a> {
+fn choose<'a>(
+    store: &str,
+    given: &Plan,
+    fresh: &'a Plan,
+    watched: &Watched,
+    applied: &mut AppliedStore,
+) -> Chosen<'a> {
     let mut named: HashMap<&str, &Item> = HashMap::new();
     for row in given.candidates.iter().filter(|row| row.store == store) {
         named.extend(row.items.iter().map(|item| (item.path.as_str(), item)));
@@ -323,10 +332,19 @@ fn choose<'a>(store: &str, given: &Plan, fresh: &'a Plan, applied: &mut AppliedS
     for row in given.candidates.iter().filter(|row| row.store == store) {
         let what = what_of(row);
         let skip = |reason: String| Skipped { what: what.clone(), reason };
+        if row.rule == Rule::Missing {
+            let reason = "its files are gone already; its record stays, with what you said of it";
+            applied.left.push(skip(reason.to_owned()));
+            continue;
+        }
         let Some((at, now)) = now.get(place_of(row)) else {
             applied.skipped.push(skip(why_not(row, fresh)));
             continue;
         };
+        if let Some(why) = watched.restless(place_of(row)) {
+            applied.skipped.push(skip(why));
+            continue;
+        }
         // A repo without a snapshot may have nothing but what it shares with its orphans.
         let shares = || fresh.shared_items.iter().any(|shared| shared.needs.contains(at));
         if now.items.is_empty() && !shares() {
@@ -397,12 +415,13 @@ fn words(row: &Candidate) -> String {
 fn difference(then: Option<&Item>, now: &Item) -> Option<String> {
     let path = &now.path;
     let Some(then) = then else { return Some(format!("{path} is new since the plan was made")) };
-    let same = (then.kind, then.device, then.inode) == (now.kind, now.device, now.inode);
+    // A directory is what is in it, and that is compared by itself: one that an undo made again is as good.
+    let is_dir = now.kind == ItemKind::Dir;
+    let same = (then.kind, then.device) == (now.kind, now.device) && (is_dir || then.inode == now.inode);
     if !same {
         return Some(format!("{path} is another {} since the plan was made", kind_word(now.kind)));
     }
-    // A directory's times change with what is in it, and that is compared by itself.
-    if now.kind != ItemKind::Dir && (then.size, then.mtime_ns) != (now.size, now.mtime_ns) {
+    if !is_dir && (then.size, then.mtime_ns) != (now.size, now.mtime_ns) {
         return Some(format!("{path} was written to since the plan was made"));
     }
     (then.link_target != now.link_target).then(|| format!("{path} leads elsewhere since the plan was made"))

@@ -4,10 +4,11 @@
 //! all: what was looked at before the stores were read and is not the same after a row was done says that somebody came
 //! in between. Then the row is taken back.
 
-use std::cell::{OnceCell, RefCell};
+use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::io;
 
+use chrono::{DateTime, TimeDelta, Utc};
 use mlxman_store::{DirHandle, EntryKind};
 
 use crate::plan::{ItemKind, Plan};
@@ -16,10 +17,15 @@ use crate::trash::{Action, Journal};
 /// Deeper directories are in no repo.
 const DEEPEST: u32 = 32;
 
+/// A repo that was written to so short ago may be in a download's hands between two files, when it holds no lock.
+const QUIET: TimeDelta = TimeDelta::seconds(60);
+
 /// What was in the repos of a plan before its store was read again.
 #[derive(Debug, Default)]
 pub struct Watched {
     repos: BTreeMap<String, Option<Marks>>,
+    /// Repos with a snapshot that stays and was written to a moment ago, with its directory.
+    restless: BTreeMap<String, String>,
 }
 
 /// Inode, time of last modification and size by path: of directories in `snapshots/`, and of files in `refs/`.
@@ -27,35 +33,56 @@ type Marks = BTreeMap<String, (u64, i64, u64)>;
 
 impl Watched {
     /// Looks at the repos that a plan's rows of one store lie in.
-    pub fn of(plan: &Plan, store: &str, root: &DirHandle) -> Self {
-        let rows = plan.candidates.iter().filter(|row| row.store == store);
-        let places = rows.flat_map(|row| [row.key.as_deref(), row.path.as_deref()]).flatten();
+    pub fn of(plan: &Plan, store: &str, root: &DirHandle, now: DateTime<Utc>) -> Self {
+        let rows = || plan.candidates.iter().filter(|row| row.store == store);
+        let places = rows().flat_map(|row| [row.key.as_deref(), row.path.as_deref()]).flatten();
         let repos: BTreeSet<&str> = places.filter_map(repo_of).collect();
-        Watched { repos: repos.into_iter().map(|repo| (repo.to_owned(), marks(root, repo).ok())).collect() }
+        let going: Vec<&str> = rows().filter_map(|row| row.key.as_deref()).collect();
+        let mut watched = Watched::default();
+        for repo in repos {
+            let marks = marks(root, repo).ok();
+            let stays = |path: &str| {
+                path.split('/').count() > 2 && !going.iter().any(|key| super::is_within(path, key))
+            };
+            let is_new = |mtime_ns| (now - DateTime::from_timestamp_nanos(mtime_ns)).abs() < QUIET;
+            let fresh = marks
+                .iter()
+                .flatten()
+                .find(|(path, (_, mtime, _))| path.contains("/snapshots/") && stays(path) && is_new(*mtime));
+            watched.restless.extend(fresh.map(|(path, _)| (repo.to_owned(), path.clone())));
+            watched.repos.insert(repo.to_owned(), marks);
+        }
+        watched
     }
 
-    /// Asks about the rows of a journal, which lie at these places.
-    pub(super) fn settling<'a>(&'a self, root: &'a DirHandle, places: &[&'a str]) -> Settling<'a> {
+    /// Why a row is not done now.
+    pub(super) fn restless(&self, place: &str) -> Option<String> {
+        let dir = self.restless.get(repo_of(place)?)?;
+        Some(format!(
+            "{dir} was written to less than a minute ago, and a download may go on with it: wait a minute"
+        ))
+    }
+
+    /// Asks about rows that lie at these places, of a journal that changes `own` itself.
+    pub(super) fn settling<'a>(
+        &'a self,
+        root: &'a DirHandle,
+        places: &[&'a str],
+        own: &'a Own<'a>,
+    ) -> Settling<'a> {
         let repos: Vec<Option<&str>> = places.iter().map(|place| repo_of(place)).collect();
         let last = repos.iter().enumerate().filter_map(|(row, repo)| Some(((*repo)?, row))).collect();
-        Settling {
-            watched: self,
-            root,
-            repos,
-            last,
-            own: OnceCell::new(),
-            asked: RefCell::default(),
-            ended: RefCell::default(),
-        }
+        let (asked, ended) = Default::default();
+        Settling { watched: self, root, repos, last, own, asked, ended }
     }
 
-    /// What is new or was changed in a repo, but by the journal's own steps.
-    fn disturbed(&self, root: &DirHandle, repo: &str, own: Option<&HashSet<String>>) -> Option<String> {
+    /// What is new in a repo, or was changed, but by the journal's own steps.
+    fn disturbed(&self, root: &DirHandle, repo: &str, own: &Own<'_>) -> Option<String> {
         let unknown = || Some(format!("nobody can tell whether a download works on {repo}"));
         let Some(Some(before)) = self.repos.get(repo) else { return unknown() };
         let Ok(now) = marks(root, repo) else { return unknown() };
         let new = now.iter().find(|(path, mark)| {
-            let is_own = own.is_some_and(|own| own.contains(*path));
+            let is_own = own.contains(path.as_str());
             match before.get(*path) {
                 // Its own directories and those that they lie in are changed by the row itself.
                 Some(then) => then != *mark && !(is_own && then.0 == mark.0),
@@ -66,8 +93,8 @@ impl Watched {
     }
 }
 
-/// Asked after each row, and of all rows again when all is done. A repo is looked at when the last of its rows is done,
-/// and once at the end: it may have many.
+/// Is asked about each row when it is done, and about all of them again when all is done. A repo, which may have many
+/// rows, is looked at with the last of them, and once at the end.
 pub(super) struct Settling<'a> {
     watched: &'a Watched,
     root: &'a DirHandle,
@@ -75,9 +102,8 @@ pub(super) struct Settling<'a> {
     repos: Vec<Option<&'a str>>,
     /// The last row of each repo.
     last: HashMap<&'a str, usize>,
-    /// What the journal's steps change themselves, by repo.
-    own: OnceCell<HashMap<String, HashSet<String>>>,
-    /// The rows that were asked about.
+    own: &'a Own<'a>,
+    /// The rows that were asked about before.
     asked: RefCell<HashSet<usize>>,
     /// What the look at the end said, by repo.
     ended: RefCell<HashMap<&'a str, Option<String>>>,
@@ -85,10 +111,9 @@ pub(super) struct Settling<'a> {
 
 impl Settling<'_> {
     /// Why a row has to be taken back, if it has to be.
-    pub(super) fn why(&self, row: usize, journal: &Journal) -> Option<String> {
+    pub(super) fn why(&self, row: usize) -> Option<String> {
         let repo = (*self.repos.get(row)?)?;
-        let own = self.own.get_or_init(|| own_of(journal)).get(repo);
-        let look = || self.watched.disturbed(self.root, repo, own);
+        let look = || self.watched.disturbed(self.root, repo, self.own);
         if self.asked.borrow_mut().insert(row) {
             return if self.last.get(repo) == Some(&row) { look() } else { None };
         }
@@ -96,16 +121,16 @@ impl Settling<'_> {
     }
 }
 
-/// What a journal's steps change themselves, and the directories that those lie in, by repo.
-fn own_of(journal: &Journal) -> HashMap<String, HashSet<String>> {
-    let mut own: HashMap<String, HashSet<String>> = HashMap::new();
+/// What a journal's steps change themselves, and the directories that those lie in.
+pub(super) type Own<'a> = HashSet<&'a str>;
+
+pub(super) fn own_of(journal: &Journal) -> Own<'_> {
+    let mut own = Own::new();
     for step in &journal.steps {
         for path in step.action.paths() {
-            let Some(repo) = repo_of(path) else { continue };
-            let own = own.entry(repo.to_owned()).or_default();
-            own.insert(path.to_owned());
+            own.insert(path);
             if let Action::Take { .. } | Action::RemoveDir { .. } = step.action {
-                own.extend(path.rfind('/').map(|at| path[..at].to_owned()));
+                own.extend(path.rfind('/').map(|at| &path[..at]));
             }
         }
     }

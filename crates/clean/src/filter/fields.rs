@@ -61,6 +61,10 @@ pub struct Facts<'a> {
     pub used: Option<DateTime<Utc>>,
     /// When its newest file was modified.
     pub modified: Option<DateTime<Utc>>,
+    /// When its contents were last checked.
+    pub checked: Option<DateTime<Utc>>,
+    /// What came of that.
+    pub integrity: Option<&'a str>,
     /// When it was last verified.
     pub verified: Option<DateTime<Utc>>,
     /// What came of that.
@@ -217,6 +221,8 @@ static FIELDS: &[Field] = &[
     row("modified", &["last_modified"], Kind::Age, "when its newest file was modified", |f| f.modified.map(Value::Time)),
     row("verified", &["verified_at"], Kind::Age, "when it was last verified", |f| f.verified.map(Value::Time)),
     row("verdict", &[], Kind::Text, "what came of that: pass or fail", |f| f.verdict.map(Value::Text)),
+    row("checked", &["checked_at"], Kind::Age, "when its contents were last checked", |f| f.checked.map(Value::Time)),
+    row("integrity", &[], Kind::Text, "what came of that: pass or fail", |f| f.integrity.map(Value::Text)),
     row("tps", &["generation_tps"], Kind::Number, "tokens a second that it generated then", |f| f.generation_tps.map(Value::Number)),
     row("prompt_tps", &[], Kind::Number, "prompt tokens a second that it read then", |f| f.prompt_tps.map(Value::Number)),
 ];

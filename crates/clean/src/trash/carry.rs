@@ -38,7 +38,7 @@ pub(crate) fn trouble(what: &'static str) -> impl Fn(io::Error) -> TrashError {
 pub(crate) fn carry_out(
     editor: &Editor<'_>,
     journal: &Journal,
-    settled: &dyn Fn(usize, &Journal) -> Option<String>,
+    settled: &dyn Fn(usize) -> Option<String>,
 ) -> Result<Carried, TrashError> {
     if let Err(error) = journal.begin(editor) {
         // Should that fail too, it is removed another time: it holds nothing of anybody's.
@@ -46,7 +46,7 @@ pub(crate) fn carry_out(
         return Err(trouble("a journal cannot be written")(error));
     }
     let mut carried = Carried::default();
-    let mut done = Vec::new();
+    let mut work = Work { editor, journal, done: vec![false; journal.steps.len()] };
     let mut own: Vec<Vec<usize>> = vec![Vec::new(); journal.rows.len()];
     let mut shared = Vec::new();
     for (at, step) in journal.steps.iter().enumerate() {
@@ -56,70 +56,40 @@ pub(crate) fn carry_out(
         }
     }
     for (row, own) in own.iter().enumerate() {
-        done.extend(do_row(editor, journal, row, own, &mut carried, settled));
-    }
-    for at in shared {
-        let step = &journal.steps[at];
-        if step.rows.iter().any(|row| carried.failed.contains_key(row)) {
-            continue;
-        }
-        match perform(editor, &journal.id, &step.action) {
-            Ok(Done::Yes) => done.push(at),
-            Ok(Done::Left(why)) => carried.leave(&step.action, why),
-            // What several rows share stays then; that costs space, and nothing else.
-            Err(failed) => carried.left.push((failed.path.clone(), failed.to_string())),
+        let failed = work.row(own, &mut carried).err().or_else(|| settled(row));
+        if let Some(why) = failed {
+            let why = work.back(own, why);
+            carried.failed.insert(row, why);
         }
     }
-    // On a filesystem with a journal this makes every move last: each of them put a name into this directory. It takes
-    // its time, in which whoever had looked at a blob before it was taken comes to link to it.
+    for at in shared.iter().copied() {
+        if journal.steps[at].rows.iter().all(|row| !carried.failed.contains_key(row)) {
+            work.shared(at, &mut carried);
+        }
+    }
     let sync =
         || editor.sync_dir(&items_of(&journal.id)).map_err(trouble("what was moved cannot be made to last"));
-    if !done.is_empty() {
+    if work.done.contains(&true) {
+        // On a filesystem with a journal this makes every move last: each of them put a name into this directory. It takes
+        // its time, in which whoever had looked at a blob before it was taken comes to link to it.
         sync()?;
     }
-    if settle(editor, journal, &mut done, &mut carried, settled) && !done.is_empty() {
+    let mut any_back = false;
+    for (row, own) in own.iter().enumerate() {
+        let is_done = !carried.failed.contains_key(&row);
+        let Some(why) = is_done.then(|| settled(row)).flatten() else { continue };
+        let of_row = shared.iter().copied().filter(|at| journal.steps[*at].rows.contains(&row));
+        let all: Vec<usize> = own.iter().copied().chain(of_row).collect();
+        let why = work.back(&all, why);
+        carried.failed.insert(row, why);
+        any_back = true;
+    }
+    if any_back && work.done.contains(&true) {
         sync()?;
     }
-    finish(editor, journal, done.len())?;
+    let done = work.done.iter().filter(|done| **done).count();
+    finish(editor, journal, done)?;
     Ok(carried)
-}
-
-/// Takes back what somebody came for after its row was done: what several rows share is taken later than they are, and
-/// who looked at a blob before it was taken may link to it after that. Gives whether there was anything to take back.
-fn settle(
-    editor: &Editor<'_>,
-    journal: &Journal,
-    done: &mut Vec<usize>,
-    carried: &mut Carried,
-    settled: &dyn Fn(usize, &Journal) -> Option<String>,
-) -> bool {
-    let rows = (0..journal.rows.len()).filter(|row| !carried.failed.contains_key(row));
-    let late: BTreeMap<usize, String> =
-        rows.filter_map(|row| settled(row, journal).map(|why| (row, why))).collect();
-    if late.is_empty() {
-        return false;
-    }
-    done.sort_unstable();
-    let (back, kept): (Vec<usize>, Vec<usize>) = std::mem::take(done)
-        .into_iter()
-        .partition(|at| journal.steps[*at].rows.iter().any(|row| late.contains_key(row)));
-    *done = kept;
-    carried.failed.extend(late);
-    for at in back.iter().rev() {
-        let step = &journal.steps[*at];
-        if let Err(failed) = take_back(editor, &journal.id, &step.action) {
-            done.push(*at);
-            for row in &step.rows {
-                if let Some(why) = carried.failed.get_mut(row) {
-                    *why = format!("{why}; not all of it could be put back: {failed}");
-                }
-            }
-        }
-        drop_made(editor, &journal.id, &step.action);
-    }
-    let touched: HashSet<&str> = back.iter().flat_map(|at| touched_by(&journal.steps[*at].action)).collect();
-    put_times_back(editor, journal.dirs.iter().filter(|dir| touched.contains(dir.path.as_str())));
-    true
 }
 
 impl Carried {
@@ -131,47 +101,69 @@ impl Carried {
     }
 }
 
-fn do_row(
-    editor: &Editor<'_>,
-    journal: &Journal,
-    row: usize,
-    own: &[usize],
-    carried: &mut Carried,
-    settled: &dyn Fn(usize, &Journal) -> Option<String>,
-) -> Vec<usize> {
-    let mut of_row: Vec<usize> = Vec::with_capacity(own.len());
-    let mut left = Vec::new();
-    let mut failed: Option<String> = None;
-    for &at in own {
-        let action = &journal.steps[at].action;
-        match perform(editor, &journal.id, action) {
-            Ok(Done::Yes) => of_row.push(at),
-            Ok(Done::Left(why)) => left.push((action, why)),
-            Err(why) => {
-                failed = Some(why.to_string());
-                break;
+/// A journal in the middle of its steps.
+struct Work<'a> {
+    editor: &'a Editor<'a>,
+    journal: &'a Journal,
+    /// Which steps are done, so far as is known.
+    done: Vec<bool>,
+}
+
+impl Work<'_> {
+    /// Does a row's own steps, up to the first one that cannot be done.
+    fn row(&mut self, own: &[usize], carried: &mut Carried) -> Result<(), String> {
+        let mut left = Vec::new();
+        for &at in own {
+            let action = &self.journal.steps[at].action;
+            match perform(self.editor, &self.journal.id, action) {
+                Ok(Done::Yes) => self.done[at] = true,
+                Ok(Done::Left(why)) => left.push((action, why)),
+                Err(failed) => {
+                    self.done[at] = may_be_done(action);
+                    return Err(failed.to_string());
+                }
+            }
+        }
+        left.into_iter().for_each(|(action, why)| carried.leave(action, why));
+        Ok(())
+    }
+
+    /// Does what several rows share. What of it cannot be done stays: that costs space, and nothing else.
+    fn shared(&mut self, at: usize, carried: &mut Carried) {
+        let action = &self.journal.steps[at].action;
+        match perform(self.editor, &self.journal.id, action) {
+            Ok(Done::Yes) => self.done[at] = true,
+            Ok(Done::Left(why)) => carried.leave(action, why),
+            Err(failed) => {
+                self.done[at] = may_be_done(action);
+                let why = self.back(&[at], failed.to_string());
+                carried.left.push((failed.path, why));
             }
         }
     }
-    let failed = failed.or_else(|| settled(row, journal));
-    let Some(mut why) = failed else {
-        left.into_iter().for_each(|(action, why)| carried.leave(action, why));
-        return of_row;
-    };
-    let mut stuck = Vec::new();
-    let steps = || own.iter().map(|at| &journal.steps[*at]);
-    for at in of_row.into_iter().rev() {
-        if let Err(failed) = take_back(editor, &journal.id, &journal.steps[at].action) {
-            // It stays in the trash, where `undo` finds it.
-            why = format!("{why}; not all of it could be put back: {failed}");
-            stuck.push(at);
+
+    /// Takes steps back, the last one first, and says why, and what could not be.
+    fn back(&mut self, steps: &[usize], mut why: String) -> String {
+        let id = &self.journal.id;
+        for &at in steps.iter().rev().filter(|at| self.done[**at]).collect::<Vec<_>>() {
+            match take_back(self.editor, id, &self.journal.steps[at].action) {
+                Ok(()) => self.done[at] = false,
+                // It stays in the trash, where `undo` finds it.
+                Err(stuck) => why = format!("{why}; not all of it could be put back: {stuck}"),
+            }
         }
+        let actions = || steps.iter().map(|at| &self.journal.steps[*at].action);
+        actions().for_each(|action| drop_made(self.editor, id, action));
+        let touched: HashSet<&str> = actions().flat_map(touched_by).collect();
+        let dirs = self.journal.dirs.iter().filter(|dir| touched.contains(dir.path.as_str()));
+        put_times_back(self.editor, dirs);
+        why
     }
-    steps().for_each(|step| drop_made(editor, &journal.id, &step.action));
-    let touched: HashSet<&str> = steps().flat_map(|step| touched_by(&step.action)).collect();
-    put_times_back(editor, journal.dirs.iter().filter(|dir| touched.contains(dir.path.as_str())));
-    carried.failed.insert(row, why);
-    stuck
+}
+
+/// Whether a step that failed may have been done all the same, where what was moved could not be looked at afterwards.
+fn may_be_done(action: &Action) -> bool {
+    !matches!(action, Action::MakeDir { .. })
 }
 
 /// The directories that a step changes.

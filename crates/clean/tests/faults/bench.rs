@@ -9,7 +9,8 @@ use std::path::{Path, PathBuf};
 use chrono::{DateTime, Utc};
 use mlxman_clean::filter::{FilterArgs, FilterSet};
 use mlxman_clean::{
-    AppliedStore, ApplyError, Asked, Only, OpenError, Plan, Recovered, Trash, Watched, apply, preview,
+    AppliedStore, ApplyError, Asked, Only, OpenError, Plan, Policies, PolicyArgs, Recovered, Trash, Watched,
+    apply, preview,
 };
 use mlxman_manifest::catalog::Catalog;
 use mlxman_manifest::registry::{Registry, SyncOptions};
@@ -17,7 +18,7 @@ use mlxman_store::{Change, DirHandle, StoreKind, StoreSpec};
 use mlxman_testkit::{FolderStore, HubStore, ModelSpec, text};
 
 pub(crate) fn now() -> DateTime<Utc> {
-    "2026-11-20T12:00:00Z".parse().expect("a time")
+    Utc::now()
 }
 
 /// A store in a directory of its own.
@@ -132,6 +133,14 @@ impl Bench {
 
     /// A store that was made at `root` in a directory of its own.
     pub(crate) fn over(dir: tempfile::TempDir, kind: StoreKind, root: PathBuf) -> Self {
+        // Nobody has written to it just now.
+        for entry in walkdir(&root).into_iter().rev() {
+            mlxman_testkit::set_age(
+                &entry,
+                std::time::SystemTime::now(),
+                std::time::Duration::from_secs(86_400),
+            );
+        }
         let spec = StoreSpec::new(kind, root);
         let registry = Registry::at(dir.path().join("home"));
         Bench { _dir: dir, spec, registry }
@@ -158,8 +167,20 @@ impl Bench {
         let models = if models.is_empty() { Vec::new() } else { vec![models.to_owned()] };
         let args = FilterArgs { models, ..FilterArgs::default() };
         let filters = FilterSet::parse(&args).expect("a filter");
-        let asked =
-            Asked { filters: &filters, gone: &[], pinned_elsewhere: &[], others: &[], only, now: now() };
+        // What was made here counts, too.
+        let args =
+            PolicyArgs { include_irreplaceable: true, grace: Some("0d".to_owned()), ..PolicyArgs::default() };
+        let policies = Policies::parse(&args).expect("policies");
+        let asked = Asked {
+            filters: &filters,
+            policies: &policies,
+            files: &|_| Vec::new(),
+            gone: &[],
+            pinned_elsewhere: &[],
+            others: &[],
+            only,
+            now: now(),
+        };
         preview(&survey, asked)
     }
 
@@ -172,7 +193,7 @@ impl Bench {
     ) -> Result<AppliedStore, Stopped> {
         let root = self.handle();
         let trash = Trash::open(&self.spec, &root, None, before)?;
-        let watched = Watched::of(given, &self.spec.id(), &root);
+        let watched = Watched::of(given, &self.spec.id(), &root, now());
         let fresh = self.plan(models, Some(&given.only()));
         Ok(apply(&trash, &self.spec.id(), (given, &fresh), &watched, now())?)
     }

@@ -180,3 +180,55 @@ fn a_failure_at_any_change_loses_nothing() {
         }
     }
 }
+
+/// huggingface_hub fetches another revision of a repo: it makes the snapshot's directory, asks for each blob whether it is
+/// there, and links those that are; the others it fetches. It may come at any moment, and link at any later one.
+#[test]
+fn a_download_at_any_moment_is_not_robbed() {
+    for (name, make, models) in &CASES[..3] {
+        let total = changes(*make, models);
+        let mut found_any = 0;
+        for point in 0..=total {
+            let bench = make();
+            let plan = bench.plan(models, None);
+            let repo = bench.root().join("models--acme--one");
+            let blobs: Vec<std::ffi::OsString> = fs_err::read_dir(repo.join("blobs"))
+                .expect("blobs")
+                .map(|entry| entry.expect("an entry").file_name())
+                .collect();
+            let snapshot = repo.join("snapshots").join("3".repeat(40));
+            let links = std::cell::RefCell::new(None);
+            let left = Cell::new(point);
+            let come = || {
+                fs_err::create_dir_all(&snapshot).expect("made");
+                let is_there = |blob: &&std::ffi::OsString| repo.join("blobs").join(blob).exists();
+                *links.borrow_mut() = Some(blobs.iter().filter(is_there).cloned().collect::<Vec<_>>());
+            };
+            let before = |_| {
+                if links.borrow().is_none() {
+                    match left.get() {
+                        0 => come(),
+                        n => left.set(n - 1),
+                    }
+                }
+                Ok(())
+            };
+            let applied = bench.apply(&plan, models, &before).expect("it is applied");
+            if links.borrow().is_none() {
+                come();
+            }
+            let links = links.into_inner().expect("it came");
+            found_any += usize::from(!links.is_empty());
+            for blob in &links {
+                let there = std::path::Path::new("../../blobs").join(blob);
+                std::os::unix::fs::symlink(&there, snapshot.join(blob)).expect("linked");
+                assert!(snapshot.join(blob).exists(), "{name} at {point}: {blob:?} is gone: {applied:#?}");
+            }
+            for id in bench.kept() {
+                let stuck = bench.undo(&id, &freely).expect("it is undone");
+                assert!(stuck.is_empty(), "{name} at {point}: {stuck:?}");
+            }
+        }
+        assert!(found_any > 5, "{name}: it came in time {found_any} times");
+    }
+}

@@ -4,28 +4,32 @@ use std::path::Path;
 
 use anyhow::{Context as _, Result};
 use mlxman_clean::filter::FilterSet;
-use mlxman_clean::{Applied, AppliedStore, Plan, Trash, Watched, apply, trash_dir};
-use mlxman_store::{DirHandle, Severity, StoreSpec};
+use mlxman_clean::{Applied, AppliedStore, Plan, Policies as By, Trash, Watched, apply, trash_dir};
+use mlxman_store::{DirHandle, StoreSpec};
 
-use super::clean_preview::table;
-use crate::args::Apply;
+use super::clean_preview::{is_wrong, table};
+use crate::args::{Apply, Policies};
 use crate::context::Context;
 use crate::exit::{Verdict, wrong};
-use crate::planning::{Planned, plan};
+use crate::planning::{Planned, plan, policies};
 use crate::progress::Watcher;
 use crate::select::filter_set;
 use crate::table::{bytes, plural, reclaim};
 use crate::trash::{confirmed, freely, recover, recover_in};
 
 pub(super) fn run(args: &Apply, context: &Context) -> Result<Verdict> {
+    if args.plan.is_some() && args.policies != Policies::default() {
+        return Err(wrong("a plan has the policies that it was made with: make a new one with others"));
+    }
     let stores = context.some_stores()?;
     let given = match &args.plan {
         Some(path) => read(path)?,
         None => {
+            let policies = policies(&args.policies, context)?;
             let filters = FilterSet::parse(&args.filters.args(Vec::new()))?;
             filter_set(context, &args.filters)?;
             recover(context, &stores);
-            let Planned { plan, read } = plan(context, &filters, &stores, None)?;
+            let Planned { plan, read } = plan(context, (&filters, &policies), &stores, None)?;
             if read == 0 {
                 table(&plan, context)?;
                 return Ok(Verdict::Failed);
@@ -47,7 +51,7 @@ pub(super) fn run(args: &Apply, context: &Context) -> Result<Verdict> {
         }
     }
     let mut applied = Applied::at(context.now);
-    let wrong = carry_out(context, &given, &specs, args.now, &mut applied)?;
+    let wrong = carry_out(context, &given, (&specs, &stores), args.now, &mut applied)?;
     context.printer.status(&told(&applied, args.now));
     if context.printer.json {
         context.printer.json(&applied)?;
@@ -91,8 +95,7 @@ fn nothing(plan: &Plan, context: &Context) -> Result<Verdict> {
         table(plan, context)?;
     }
     context.printer.status("there is nothing to remove; nothing was touched");
-    let wrong = plan.problems.iter().any(|problem| problem.problem.severity > Severity::Info);
-    Ok(Verdict::of(wrong))
+    Ok(Verdict::of(is_wrong(plan)))
 }
 
 fn question(plan: &Plan, now: bool) -> String {
@@ -109,25 +112,37 @@ fn question(plan: &Plan, now: bool) -> String {
 fn carry_out(
     context: &Context,
     given: &Plan,
-    specs: &[StoreSpec],
+    (specs, known): (&[StoreSpec], &[StoreSpec]),
     now: bool,
     applied: &mut Applied,
 ) -> Result<bool> {
     let mut went_wrong = false;
+    let mut roots = Vec::new();
     for spec in specs {
         let root = DirHandle::open_root(spec.root()).with_context(|| {
             format!("the store {} cannot be opened; is its volume mounted?", spec.root().display())
         })?;
+        roots.push((spec, root));
+    }
+    // All locks first, in one order, so that two that apply to the same stores cannot wait for each other.
+    roots.sort_by_key(|(spec, _)| *spec);
+    let mut trashes = Vec::new();
+    for (spec, root) in &roots {
         let waiting = || {
             context.printer.status(&format!("another mlxman changes {spec} just now; waiting for it"));
         };
-        let trash = Trash::open(spec, &root, Some(&waiting), &freely)?;
+        let trash = Trash::open(spec, root, Some(&waiting), &freely)?;
         recover_in(context, &trash);
-        let watched = Watched::of(given, &spec.id(), &root);
-        // Made anew under the lock: whatever may keep a row is asked again.
-        let filters = FilterSet::parse(&given.filters)?;
-        let fresh = plan(context, &filters, std::slice::from_ref(spec), Some(&given.only()))?.plan;
-        let mut store = match apply(&trash, &spec.id(), (given, &fresh), &watched, context.now) {
+        let watched = Watched::of(given, &spec.id(), root, chrono::Utc::now());
+        trashes.push((*spec, trash, watched));
+    }
+    // Made anew under the locks, over all stores that it was made over: whatever may keep a row is asked again.
+    let of_plan = |spec: &&StoreSpec| given.stores.iter().any(|store| store.store == spec.id());
+    let all: Vec<StoreSpec> = known.iter().filter(of_plan).cloned().collect();
+    let (filters, policies) = (FilterSet::parse(&given.filters)?, By::parse(&given.policies)?);
+    let fresh = plan(context, (&filters, &policies), &all, Some(&given.only()))?.plan;
+    for (spec, trash, watched) in &trashes {
+        let mut store = match apply(trash, &spec.id(), (given, &fresh), watched, context.now) {
             Ok(store) => store,
             Err(error @ mlxman_clean::ApplyError::Plan(_)) => return Err(wrong(error.to_string())),
             Err(error) => {
@@ -151,6 +166,7 @@ fn carry_out(
         }
         applied.add(store);
     }
+    drop(trashes);
     went_wrong |= !renew(context, specs);
     Ok(went_wrong)
 }

@@ -13,7 +13,7 @@ use crate::args::{List, Sort};
 use crate::context::Context;
 use crate::exit::Verdict;
 use crate::select::{document, filter_set, matching, tell_unknown};
-use crate::table::{age, bytes, count, number, plural, rate, reclaim, render, text};
+use crate::table::{age, bytes, count, last_use, number, plural, rate, reclaim, render, text};
 
 /// What `list --json` prints.
 #[derive(Serialize)]
@@ -40,7 +40,7 @@ pub(super) fn run(args: &List, context: &Context) -> Result<Verdict> {
     match args.sort {
         Sort::Name => {}
         Sort::Size => rows.sort_by_key(|row| std::cmp::Reverse(row.summary.size_bytes)),
-        Sort::Used => rows.sort_by_key(|row| row.summary.used),
+        Sort::Used => rows.sort_by_key(|row| row.summary.last_used().map(|(time, _)| time)),
     }
     let lost: Vec<StoreProblem> = contents.unusable.iter().map(|(path, why)| unusable(path, why)).collect();
     // What is no model answers to no filter of models, only to --store.
@@ -140,6 +140,7 @@ fn table(
         text("VERIFIED", if verified { 0 } else { 9 }),
         number("TOK/S", if verified { 0 } else { 9 }),
         text("DTYPE", if verified { 0 } else { 9 }),
+        text("CONTENTS", if verified { 0 } else { 9 }),
         text("TAGS", 7),
         text("STORE", 8),
     ];
@@ -156,7 +157,7 @@ fn table(
                 count(summary.params),
                 bytes(summary.size_bytes),
                 reclaim(summary.reclaimable_bytes, summary.reclaimable_at_least),
-                age(summary.used, context.now),
+                used_ago(summary, context),
                 health(row),
                 shown.map_or_else(String::new, |verified| verdict(verified, context)),
                 shown
@@ -166,6 +167,10 @@ fn table(
                     .filter(|verified| !verified.stale && verified.generation_tps.is_some())
                     .and_then(|verified| verified.dtype.clone())
                     .unwrap_or_default(),
+                summary.integrity.as_ref().filter(|_| verified).map_or_else(String::new, |found| {
+                    let stale = if found.stale { "stale: " } else { "" };
+                    format!("{stale}{} {}", found.verdict.word(), age(Some(found.at), context.now))
+                }),
                 summary.tags.join(","),
                 if several { summary.store.clone() } else { String::new() },
             ]
@@ -231,6 +236,11 @@ fn verdict(verified: &VerifiedSummary, context: &Context) -> String {
         (false, mlxman_manifest::Verdict::Pass) => format!("{} {ago}", verified.level.word()),
         (false, other) => format!("{}: {} {ago}", other.word(), verified.level.word()),
     }
+}
+
+fn used_ago(summary: &Summary, context: &Context) -> String {
+    let (time, by) = summary.last_used().unzip();
+    last_use(time, by, context.now)
 }
 
 fn health(row: &Row) -> String {

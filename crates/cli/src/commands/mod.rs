@@ -1,14 +1,17 @@
 //! One file a command.
 
 mod clean_apply;
+mod clean_explain;
 mod clean_preview;
 mod completions;
 mod doctor;
+mod integrity;
 mod list;
 mod man;
 mod note;
 mod path;
 mod pin;
+mod run;
 mod schema;
 mod show;
 mod stores;
@@ -31,6 +34,7 @@ pub(crate) fn run(command: Command, context: &Context) -> Result<Verdict> {
         Command::Verify(args) => verify::run(&args, context),
         Command::Show(args) => show::run(&args, context),
         Command::Path(args) => path::run(&args, context),
+        Command::Run(args) => run::run(&args, context),
         Command::Stores => stores::run(context),
         Command::Doctor => doctor::run(context),
         Command::Tag(args) => tag::run(&args, context),

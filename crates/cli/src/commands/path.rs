@@ -22,9 +22,44 @@ struct Output {
     health: HealthStatus,
 }
 
-/// Looks at the stores themselves, so that what it prints is there now.
+/// A model that a name means, as it lies on the disk now.
+pub(super) struct Resolved {
+    pub(super) path: PathBuf,
+    pub(super) summary: Summary,
+}
+
+impl Resolved {
+    pub(super) fn is_whole(&self) -> bool {
+        self.summary.health == HealthStatus::Complete
+    }
+}
+
 pub(super) fn run(args: &PathArgs, context: &Context) -> Result<Verdict> {
-    let asked = args.model.as_str();
+    let resolved = resolve(&args.model, context)?;
+    let whole = resolved.is_whole();
+    let Resolved { path, summary } = resolved;
+    context.record_use(&summary.store, &summary.key, "path");
+    if context.printer.json {
+        context.printer.json(&Output {
+            model: summary.model,
+            store: summary.store,
+            path,
+            revision: summary.revision,
+            health: summary.health,
+        })?;
+    } else {
+        let text = path.to_string_lossy();
+        if text.contains('\n') {
+            // Whoever reads lines would take it for two paths.
+            bail!("the path {text:?} has a line's end in it; --json prints it safely");
+        }
+        context.printer.data(&text)?;
+    }
+    Ok(Verdict::of(!whole))
+}
+
+/// Looks at the stores themselves, so that what it answers is there now.
+pub(super) fn resolve(asked: &str, context: &Context) -> Result<Resolved> {
     let mut stores = match context.some_stores() {
         Ok(stores) => stores,
         // The registry may know of others.
@@ -89,21 +124,5 @@ pub(super) fn run(args: &PathArgs, context: &Context) -> Result<Verdict> {
             summary.model
         ));
     }
-    if context.printer.json {
-        context.printer.json(&Output {
-            model: summary.model.clone(),
-            store: summary.store.clone(),
-            path,
-            revision: summary.revision.clone(),
-            health: summary.health,
-        })?;
-    } else {
-        let text = path.to_string_lossy();
-        if text.contains('\n') {
-            // Whoever reads lines would take it for two paths.
-            bail!("the path {text:?} has a line's end in it; --json prints it safely");
-        }
-        context.printer.data(&text)?;
-    }
-    Ok(Verdict::of(!whole(known)))
+    Ok(Resolved { path, summary: summary.clone() })
 }

@@ -7,9 +7,10 @@ use crate::args::Schema;
 use crate::context::Context;
 use crate::exit::{Verdict, wrong};
 
-const NAMES: [&str; 11] = [
+const NAMES: [&str; 12] = [
     "applied",
     "catalog-entry",
+    "explain",
     "journal",
     "list",
     "manifest",
@@ -30,6 +31,7 @@ pub(super) fn run(args: &Schema, context: &Context) -> Result<Verdict> {
         "manifest" => mlxman_manifest::manifest_schema().to_value(),
         "catalog-entry" => mlxman_manifest::catalog_schema().to_value(),
         "original-manifest" => mlxman_manifest::original_schema(),
+        "explain" => mlxman_clean::explain_schema().to_value(),
         "plan" => mlxman_clean::plan_schema().to_value(),
         "applied" => mlxman_clean::applied_schema().to_value(),
         "journal" => mlxman_clean::journal_schema().to_value(),

@@ -123,7 +123,10 @@ fn page(manifest: &Manifest, row: &Row, context: &Context) -> String {
         page.line("size", &format!("{} ({} bytes)", bytes(storage.size_bytes), storage.size_bytes));
         let frees = reclaim(storage.reclaimable_bytes, storage.reclaimable_at_least);
         page.line("removing it frees", &format!("{frees} ({} bytes)", storage.reclaimable_bytes));
-        page.line("last used", &format!("{} ago, by file times", age(storage.last_accessed, context.now)));
+        if let Some(used) = storage.last_used.or(storage.last_accessed) {
+            let by = storage.last_used_by.unwrap_or_default().describe();
+            page.line("last used", &format!("{} ago, by {by}", age(Some(used), context.now)));
+        }
     } else {
         page.line("files", "gone; this record is what is left");
     }
@@ -140,6 +143,9 @@ fn page(manifest: &Manifest, row: &Row, context: &Context) -> String {
     }
     if let Some(verification) = &manifest.verification {
         verified(&mut page, verification, context);
+    }
+    if let Some(integrity) = &manifest.integrity {
+        contents(&mut page, integrity, context);
     }
     page.line("manifest", &row.path.display().to_string());
     page.text
@@ -180,6 +186,16 @@ fn verified(page: &mut Page<'_>, found: &Verification, context: &Context) {
         page.line("answers", &super::verify::answers(answers));
     }
     page.line("says", found.text.as_deref().unwrap_or_default());
+}
+
+/// What the newest verification of the contents found.
+fn contents(page: &mut Page<'_>, found: &Verification, context: &Context) {
+    let ago = age(Some(found.verified_at), context.now);
+    let stale = if found.stale { "; the files are others now: verify it again" } else { "" };
+    page.line("integrity", &format!("{}, {ago} ago{stale}", found.verdict.word()));
+    for note in found.reason.iter().chain(&found.notes) {
+        page.line("", note);
+    }
 }
 
 struct Page<'a> {

@@ -1,4 +1,4 @@
-//! `mlxman verify`: does each model load and generate, and how fast.
+//! `mlxman verify`: does each model load and generate, and how fast. The level `integrity` is [`super::integrity`].
 
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
@@ -7,12 +7,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::Result;
+use chrono::{DateTime, Utc};
 use mlxman_clean::filter::quantity::{parse_age, parse_bytes};
-use mlxman_manifest::registry::{Contents, Registry, Row, SyncOptions};
+use mlxman_manifest::registry::{Contents, Registry, Row, Survey, SyncOptions};
 use mlxman_manifest::{
     AnswersCompared, HealthStatus, Verdict as Found, Verification, VerifiedLevel, VerifiedModel,
 };
-use mlxman_store::{FoundModel, RepoKind, Scan, StoreKind, StoreSpec};
+use mlxman_store::{FoundModel, RepoKind, Scan, StoreKind, StoreSpec, Use};
 use mlxman_verify::protocol::{DtypeChoice, Level, Measure};
 use mlxman_verify::{Answering, Base, KeptAnswers, Launch, Outcome, Plan, Reference, Results, Task, machine};
 
@@ -27,7 +28,7 @@ use crate::table::{bytes, number, plural, rate, render, text};
 pub(super) const STARTUP: Duration = Duration::from_secs(60);
 
 /// A model that was chosen: where it lies, and its row if the registry has one.
-struct Chosen {
+pub(super) struct Chosen {
     spec: StoreSpec,
     key: String,
     /// Its directory, where that was named and the registry does not know it.
@@ -47,7 +48,7 @@ pub(super) fn run(args: &Verify, context: &Context) -> Result<Verdict> {
     if args.list_families {
         return list_families(context);
     }
-    let timeout = duration(&args.timeout)?;
+    let timeout = duration("--timeout", &args.timeout)?;
     let memory_limit = match &args.memory_limit {
         Some(text) => {
             Some(parse_bytes(text).map_err(|error| wrong(format!("--memory-limit {text}: {error}")))?)
@@ -55,78 +56,54 @@ pub(super) fn run(args: &Verify, context: &Context) -> Result<Verdict> {
         None => machine::available_memory(),
     };
     let answering = answering(args)?;
+    if args.level == Some(args::Level::Integrity) {
+        return super::integrity::run(args, context);
+    }
+    for (given, name) in [(args.again, "--again"), (args.budget.is_some(), "--budget")] {
+        if given {
+            return Err(wrong(format!("{name} goes with --level integrity")));
+        }
+    }
     catch_interrupts();
     let (chosen, contents) = choose(args, context)?;
     let (specs, options) = looking(&chosen, context);
     let survey = context.registry.survey(&specs, &context.catalog()?, &options)?;
-    let mut unread = 0;
-    for store in &survey.stores {
-        if let Err(error) = &store.scan {
-            context.printer.warning(&error.to_string());
-            unread += 1;
-        }
-    }
-    let mut tasks: Vec<Task<'_>> = Vec::new();
-    let mut rows: Vec<Option<&Row>> = Vec::new();
-    // In the order in which they were named: the row of one that cannot be verified, `None` for the next task's.
-    let mut order: Vec<Option<VerifiedModel>> = Vec::new();
-    for one in &chosen {
-        let Some(store) = survey.stores.iter().find(|store| store.spec == one.spec) else { continue };
-        let found = match &store.scan {
-            Ok(scan) => found(one, scan).map(|found| (scan, found)).ok_or_else(|| no_model(one, scan)),
-            Err(error) => Err((Found::Skipped, error.to_string())),
-        };
-        match found {
-            Ok((_, found))
-                if !one.named && found.repo.as_ref().is_some_and(|repo| repo.kind != RepoKind::Model) => {}
-            Ok((scan, found)) => {
-                tasks.push(task(one, scan, found, context));
-                rows.push(one.row.as_ref());
-                order.push(None);
-            }
-            Err((verdict, reason)) => order.push(Some(not_verified(one, verdict, reason, context))),
-        }
-    }
-    if order.is_empty() && !context.printer.json {
-        context.printer.status("there is no model to verify");
-    }
+    let Tasks { tasks, rows, order, unread } = tasks(&chosen, &survey, context);
     let limit = context.store_limit;
     let base = |named: &str, adapter: &Path| base(&contents, named, adapter, limit);
     let plan = Plan {
-        level: args.level.map(level),
+        level: args.level.and_then(level),
         strict: args.strict,
         dtype: dtype(args.dtype),
         measure: measure(args),
         timeout,
         memory_limit,
-        jobs: usize::from(args.jobs),
+        jobs: usize::from(args.jobs.unwrap_or(1)),
         answering,
         worker: Ok(launch(context, timeout)),
         base: &base,
         now: context.now,
     };
     let unkept = AtomicBool::new(false);
-    let (registry, printer) = (&context.registry, &context.printer);
+    let (registry, printer, now) = (&context.registry, &context.printer, context.now);
     let done = |at: usize, outcome: &Outcome| {
         if let Err(error) = keep(registry, outcome, rows[at], tasks[at].recorded.as_deref()) {
             printer.warning(&format!("what was found of {} is not kept: {error}", outcome.result.model));
             unkept.store(true, Ordering::Relaxed);
         }
+        if let Some(used) = used(&outcome.result, tasks[at].found, now)
+            && let Err(error) = registry.record_use(&used)
+        {
+            printer.warning(&format!("the use of {} is not recorded: {error}", outcome.result.model));
+        }
     };
     let live = Live::new(&context.printer, tasks.iter().map(|task| task.model.clone()).collect(), &done);
-    for result in order.iter().flatten() {
-        printer.status(&line_of(result));
-        // Nothing is there that a manifest could be about.
-        if let Err(error) = registry.keep_verification(result, None) {
-            printer.warning(&format!("what was found of {} is not kept: {error}", result.model));
-            unkept.store(true, Ordering::Relaxed);
-        }
+    if !keep_absent(&order, context) {
+        unkept.store(true, Ordering::Relaxed);
     }
     let run = mlxman_verify::run(&tasks, &plan, &live);
     let interrupted = run.outcomes.iter().any(|outcome| outcome.interrupted);
-    let mut outcomes = run.outcomes.into_iter().map(|outcome| outcome.result);
-    let results: Vec<VerifiedModel> =
-        order.into_iter().filter_map(|absent| absent.or_else(|| outcomes.next())).collect();
+    let results = in_order(order, run.outcomes.into_iter().map(|outcome| outcome.result));
     let of = |found: Found| results.iter().filter(|result| result.verification.verdict == found).count();
     let (failed, skipped) = (of(Found::Fail), of(Found::Skipped));
     // What was asked for and not done is a problem; what a machine does not allow, where nothing was asked for, is none.
@@ -153,12 +130,78 @@ pub(super) fn run(args: &Verify, context: &Context) -> Result<Verdict> {
     Ok(if tasks.is_empty() && unread > 0 { Verdict::Failed } else { Verdict::of(problems) })
 }
 
+/// The models that are to be verified.
+pub(super) struct Tasks<'a> {
+    pub(super) tasks: Vec<Task<'a>>,
+    /// The row of each, where the registry has one.
+    pub(super) rows: Vec<Option<&'a Row>>,
+    /// In the order in which they were named: the row of one that cannot be verified, `None` for the next task's.
+    pub(super) order: Vec<Option<VerifiedModel>>,
+    /// Stores that cannot be read.
+    pub(super) unread: usize,
+}
+
+pub(super) fn tasks<'a>(chosen: &'a [Chosen], survey: &'a Survey, context: &Context) -> Tasks<'a> {
+    let mut all = Tasks { tasks: Vec::new(), rows: Vec::new(), order: Vec::new(), unread: 0 };
+    for store in &survey.stores {
+        if let Err(error) = &store.scan {
+            context.printer.warning(&error.to_string());
+            all.unread += 1;
+        }
+    }
+    for one in chosen {
+        let Some(store) = survey.stores.iter().find(|store| store.spec == one.spec) else { continue };
+        let found = match &store.scan {
+            Ok(scan) => found(one, scan).map(|found| (scan, found)).ok_or_else(|| no_model(one, scan)),
+            Err(error) => Err((Found::Skipped, error.to_string())),
+        };
+        match found {
+            Ok((_, found))
+                if !one.named && found.repo.as_ref().is_some_and(|repo| repo.kind != RepoKind::Model) => {}
+            Ok((scan, found)) => {
+                all.tasks.push(task(one, scan, found, context));
+                all.rows.push(one.row.as_ref());
+                all.order.push(None);
+            }
+            Err((verdict, reason)) => {
+                all.order.push(Some(not_verified(one, verdict, reason, context)));
+            }
+        }
+    }
+    if all.order.is_empty() && !context.printer.json {
+        context.printer.status("there is no model to verify");
+    }
+    all
+}
+
+/// Tells of those that cannot be verified, and keeps that; gives whether it could be kept.
+pub(super) fn keep_absent(order: &[Option<VerifiedModel>], context: &Context) -> bool {
+    let mut all_kept = true;
+    for result in order.iter().flatten() {
+        context.printer.status(&line_of(result));
+        // Nothing is there that a manifest could be about.
+        if let Err(error) = context.registry.keep_verification(result, None) {
+            context.printer.warning(&format!("what was found of {} is not kept: {error}", result.model));
+            all_kept = false;
+        }
+    }
+    all_kept
+}
+
+/// All results in the order in which their models were named.
+pub(super) fn in_order(
+    order: Vec<Option<VerifiedModel>>,
+    mut outcomes: impl Iterator<Item = VerifiedModel>,
+) -> Vec<VerifiedModel> {
+    order.into_iter().filter_map(|absent| absent.or_else(|| outcomes.next())).collect()
+}
+
 fn of_pass(results: &[VerifiedModel]) -> usize {
     results.iter().filter(|result| result.verification.verdict == Found::Pass).count()
 }
 
 /// The models that are meant, after a fast look that gives each a manifest to write into.
-fn choose(args: &Verify, context: &Context) -> Result<(Vec<Chosen>, Contents)> {
+pub(super) fn choose(args: &Verify, context: &Context) -> Result<(Vec<Chosen>, Contents)> {
     let mut dirs: Vec<Option<PathBuf>> = Vec::new();
     // What is no UTF-8 is no model's name; a directory may have such a one.
     let asked: Vec<(&OsStr, Option<&str>)> =
@@ -268,7 +311,7 @@ fn of_row(row: &Row, named: bool) -> Option<Chosen> {
 }
 
 /// The stores to look at for these models, and nothing else in them.
-fn looking(chosen: &[Chosen], context: &Context) -> (Vec<StoreSpec>, SyncOptions) {
+pub(super) fn looking(chosen: &[Chosen], context: &Context) -> (Vec<StoreSpec>, SyncOptions) {
     let mut specs: Vec<StoreSpec> = Vec::new();
     for one in chosen {
         if !specs.contains(&one.spec) {
@@ -410,6 +453,14 @@ fn base_in(path: PathBuf, limit: Duration) -> Option<(PathBuf, u64)> {
     found.recv_timeout(limit).ok()?
 }
 
+/// The use that a verification made of a model: reading its files is none, generating with it is one.
+fn used(result: &VerifiedModel, found: &FoundModel, now: DateTime<Utc>) -> Option<Use> {
+    let verification = &result.verification;
+    let generated = verification.level == VerifiedLevel::Generate && verification.verdict == Found::Pass;
+    let store = result.store.clone().filter(|_| generated)?;
+    Some(Use { time: now, store, key: found.key.clone(), by: "verify".to_owned() })
+}
+
 /// Writes what was found into the history and the manifest, and the answers that were recorded.
 fn keep(registry: &Registry, outcome: &Outcome, row: Option<&Row>, recorded: Option<&Path>) -> Result<()> {
     if outcome.interrupted {
@@ -446,7 +497,7 @@ pub(super) fn launch(context: &Context, timeout: Duration) -> Launch {
 
 fn answering(args: &Verify) -> Result<Answering> {
     if let Some(level) = args.level.filter(|level| *level != args::Level::Generate) {
-        let word = VerifiedLevel::from(self::level(level)).word();
+        let word = self::level(level).map_or(VerifiedLevel::Integrity, VerifiedLevel::from).word();
         let asked = [("--answers", args.answers.is_some()), ("--record-answers", args.record_answers)];
         if let Some((option, _)) = asked.into_iter().find(|(_, is_asked)| *is_asked) {
             return Err(wrong(format!(
@@ -470,24 +521,26 @@ fn answering(args: &Verify) -> Result<Answering> {
     })
 }
 
-fn duration(text: &str) -> Result<Duration> {
+pub(super) fn duration(option: &str, text: &str) -> Result<Duration> {
     let seconds = match text.parse::<f64>() {
         Ok(seconds) => Duration::try_from_secs_f64(seconds).ok(),
         Err(_) => {
-            let age = parse_age(text).map_err(|error| wrong(format!("--timeout {text}: {error}")))?;
+            let age = parse_age(text).map_err(|error| wrong(format!("{option} {text}: {error}")))?;
             age.to_std().ok()
         }
     };
     seconds
         .filter(|time| !time.is_zero())
-        .ok_or_else(|| wrong(format!("--timeout {text}: it has to be longer than nothing")))
+        .ok_or_else(|| wrong(format!("{option} {text}: it has to be longer than nothing")))
 }
 
-fn level(level: args::Level) -> Level {
+/// The level for a worker; none for what needs none.
+fn level(level: args::Level) -> Option<Level> {
     match level {
-        args::Level::Structure => Level::Structure,
-        args::Level::Load => Level::Load,
-        args::Level::Generate => Level::Generate,
+        args::Level::Structure => Some(Level::Structure),
+        args::Level::Integrity => None,
+        args::Level::Load => Some(Level::Load),
+        args::Level::Generate => Some(Level::Generate),
     }
 }
 

@@ -48,6 +48,12 @@ impl Hashes {
         (known.size == stat.size && known.mtime_ns == stat.mtime_ns).then_some(known.blake3.as_str())
     }
 
+    /// What was computed of this inode's content, and whether its size and time are still those of then.
+    pub(super) fn of_inode(&self, stat: &Stat) -> Option<(&str, bool)> {
+        let known = self.by_inode.get(&(stat.dev, stat.ino))?;
+        Some((known.blake3.as_str(), (known.size, known.mtime_ns) == (stat.size, stat.mtime_ns)))
+    }
+
     fn insert(&mut self, stat: &Stat, blake3: String) {
         let (dev, ino, size, mtime_ns) = (stat.dev, stat.ino, stat.size, stat.mtime_ns);
         self.by_inode.insert((dev, ino), Known { dev, ino, size, mtime_ns, blake3 });

@@ -12,7 +12,7 @@ use crate::schema::{Form, Rejected, check_manifest, known_fields};
 pub(super) const ORIGINAL: &str = "original manifest";
 
 /// Fields of the record that the user can't set: what it is, where it is, and what was measured.
-const FIXED: [&str; 13] = [
+const FIXED: [&str; 14] = [
     "schema_version",
     "model_path",
     "store",
@@ -20,6 +20,7 @@ const FIXED: [&str; 13] = [
     "storage",
     "health",
     "verification",
+    "integrity",
     "user",
     "evidence",
     "generated_at",
@@ -75,7 +76,8 @@ pub(super) fn merge(
             Form::Current => {
                 tags_by_hand(&mut user, old, &observed, known.written_tags);
                 carry(&mut observed, old, same_weights);
-                observed.verification = super::verified::carried(old, known.files);
+                observed.verification = super::verified::carried(old, "verification", known.files);
+                observed.integrity = super::verified::carried(old, "integrity", known.files);
             }
             Form::Original => upgrade(&mut observed, old),
         }

@@ -5,7 +5,9 @@
 //! <home>/index.json                                          made again when lost
 //! <home>/hashes.json                                         BLAKE3 by device, inode, size and time; made again when lost
 //! <home>/catalog/*.json                                      the user's own catalog entries
+//! <home>/checks.json                                         which contents were found whole, and when
 //! <home>/history.jsonl                                       what every verification found, a line each
+//! <home>/uses.jsonl                                          when models were used, a line each
 //! <home>/answers/*.answers.json                              answers that verifications recorded
 //! <home>/lock                                                held while the registry is written
 //! <models>/manifests/<model>.manifest.json                   where a models' folder keeps its manifests itself
@@ -13,6 +15,7 @@
 //! ```
 
 mod across;
+mod checks;
 mod commit;
 mod edit;
 mod fusion;
@@ -26,6 +29,7 @@ mod observe;
 mod original;
 mod shelf;
 mod sync;
+mod uses;
 mod verified;
 mod whole_file;
 
@@ -37,6 +41,7 @@ use std::time::Duration;
 use mlxman_store::StoreSpec;
 use serde_json::Value;
 
+pub use checks::{CHUNK, Check, Checks, HashKind, KnownHash, Marks};
 pub use commit::{store_record, unusable};
 pub use index::{StoreProblem, StoreRecord};
 pub use load::of_store as store_problem;
@@ -45,6 +50,7 @@ pub use sync::{Change, Changed, SyncObserver, SyncOptions, SyncReport};
 
 pub use whole_file::write as write_whole;
 
+use crate::record::FileRecord;
 use crate::schema::{Form, Rejected, check_manifest};
 use crate::summary::Summary;
 use fusion::compared;
@@ -205,6 +211,7 @@ impl Registry {
         rows.sort_by_cached_key(|row| {
             (row.summary.model.to_lowercase(), row.summary.store.clone(), row.summary.key.clone())
         });
+        uses::to_rows(&self.uses()?, &mut rows);
         Ok(Contents { rows, stores, unusable, problems })
     }
 
@@ -235,7 +242,29 @@ impl Registry {
         {
             storage.insert("last_accessed".to_owned(), used);
         }
+        // Nor does using it: the log has that.
+        if let (Some((time, by)), Some(storage)) =
+            (row.summary.last_used(), document.get_mut("storage").and_then(Value::as_object_mut))
+            && let (Ok(time), Ok(by)) = (serde_json::to_value(time), serde_json::to_value(by))
+        {
+            storage.insert("last_used".to_owned(), time);
+            storage.insert("last_used_by".to_owned(), by);
+        }
         Ok(document)
+    }
+
+    /// The files of a model that lies in a store, with the hashes that are known of them as they are now. None where
+    /// nothing is known.
+    pub fn files_of(&self, model: &SurveyedModel) -> Vec<FileRecord> {
+        let entry = match &model.state {
+            observe::State::Fresh(fresh) => return fresh.manifest.storage.files.clone(),
+            observe::State::Unchanged(entry) => entry,
+            observe::State::Skipped(_) => return Vec::new(),
+        };
+        let document = self.read_document(&self.path_of(&entry.file));
+        let files =
+            document.ok().and_then(|(_, mut document)| Some(document.pointer_mut("/storage/files")?.take()));
+        files.and_then(|files| serde_json::from_value(files).ok()).unwrap_or_default()
     }
 
     fn read_upgraded(&self, path: &Path, summary: &Summary) -> Result<Value, RegistryError> {

@@ -74,6 +74,7 @@ pub(super) fn upgraded(document: &Value, summary: &Summary) -> Result<Value, Rej
             ..Storage::default()
         },
         verification: None,
+        integrity: None,
         health: Default::default(),
         tags: Vec::new(),
         notes: None,

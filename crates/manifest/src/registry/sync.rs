@@ -212,6 +212,7 @@ impl Registry {
                 Err(error) => StoreSurvey { spec: spec.clone(), scan: Err(error), models: Vec::new() },
             });
         }
+        super::uses::to_stores(&self.uses()?, &mut stores);
         Ok(Survey { stores, unusable: looked.unusable, problems: looked.problems })
     }
 

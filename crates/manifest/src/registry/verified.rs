@@ -12,7 +12,7 @@ use serde_json::Value;
 
 use super::{Registry, RegistryError, Row, names, whole_file};
 use crate::schema::check_manifest;
-use crate::verification::{Verification, VerifiedModel};
+use crate::verification::{Verification, VerifiedLevel, VerifiedModel};
 
 impl Registry {
     /// Where every verification's result stands, one a line.
@@ -38,8 +38,9 @@ impl Registry {
         whole_file::write(path, bytes).map_err(failed)
     }
 
-    /// Keeps what a verification found: a line in the history, and the manifest's `verification` where there is a
-    /// manifest (`row`) that does not know more of the same files already.
+    /// Keeps what a verification found: a line in the history, and the manifest's `verification` (or `integrity`, for
+    /// a verification of the contents) where there is a manifest (`row`) that does not know more of the same files
+    /// already.
     ///
     /// # Errors
     /// When the history or the manifest cannot be read or written.
@@ -52,8 +53,12 @@ impl Registry {
         // Under the lock, for another process may just have written there.
         let from = if self.stamp_of(target).is_some() { target } else { &row.path };
         let mut document = self.read_upgraded(from, &row.summary)?;
+        let field = match result.verification.level {
+            VerifiedLevel::Integrity => "integrity",
+            VerifiedLevel::Structure | VerifiedLevel::Load | VerifiedLevel::Generate => "verification",
+        };
         let before: Option<Verification> =
-            document.get("verification").cloned().and_then(|before| serde_json::from_value(before).ok());
+            document.get(field).cloned().and_then(|before| serde_json::from_value(before).ok());
         if before.is_some_and(|before| !result.verification.replaces(&before)) {
             return Ok(());
         }
@@ -62,7 +67,7 @@ impl Registry {
             path: target.clone(),
             source: source.into(),
         };
-        document["verification"] = serde_json::to_value(&result.verification).map_err(io)?;
+        document[field] = serde_json::to_value(&result.verification).map_err(io)?;
         check_manifest(&document)
             .map_err(|source| RegistryError::Invalid { path: target.clone(), source })?;
         self.write_document(target, &document)
@@ -102,10 +107,10 @@ impl Registry {
     }
 }
 
-/// Whether a verification in an older document is about other files than those with the stamp `files`.
-pub(super) fn carried(document: &Value, files: &str) -> Option<Verification> {
-    let mut verification: Verification =
-        serde_json::from_value(document.get("verification")?.clone()).ok()?;
+/// The verification in a field of an older document; stale if it is about other files than those with the stamp
+/// `files`.
+pub(super) fn carried(document: &Value, field: &str, files: &str) -> Option<Verification> {
+    let mut verification: Verification = serde_json::from_value(document.get(field)?.clone()).ok()?;
     verification.stale = verification.files != files;
     Some(verification)
 }
@@ -113,7 +118,7 @@ pub(super) fn carried(document: &Value, files: &str) -> Option<Verification> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::verification::{Verdict, VerifiedLevel};
+    use crate::verification::Verdict;
 
     #[test]
     fn the_history_outlives_a_writer_that_was_killed() {

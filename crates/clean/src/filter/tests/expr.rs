@@ -157,7 +157,7 @@ fn what_is_not_known_matches_only_unknown() {
             }
         }
     }
-    assert_eq!(optional, 23);
+    assert_eq!(optional, 25);
     check(&[("size=unknown", false), ("size!=unknown", true), ("format!=unknown", true)]);
 }
 

@@ -54,6 +54,8 @@ fn with_flux<T>(check: impl FnOnce(Facts<'_>) -> T) -> T {
         modified: Some(at("2025-03-01T00:00:00Z")),
         verified: Some(at("2026-01-30T00:00:00Z")),
         verdict: Some("pass"),
+        checked: Some(at("2026-01-29T00:00:00Z")),
+        integrity: Some("pass"),
         prompt_tps: Some(220.0),
         generation_tps: Some(19.5),
     })

@@ -327,3 +327,9 @@ fn differences(at: &str, now: &Value, before: &Value, found: &mut Vec<String>) {
         _ => found.push(format!("{at}: {now}, before {before}")),
     }
 }
+
+/// Says why a test is left out.
+#[expect(clippy::print_stderr, reason = "a test's output")]
+pub(crate) fn left_out(why: &str) {
+    eprintln!("left out: {why}");
+}

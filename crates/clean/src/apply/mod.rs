@@ -81,7 +81,9 @@ pub fn apply(
     };
     prepare(editor, &id).map_err(|error| refuse(trouble("a journal cannot be made")(error)))?;
     let own = own_of(&journal);
-    let settled = |row: usize| watched.disturbed(editor.root(), place_of(rows[row]), &own);
+    let places: Vec<&str> = rows.iter().map(|row| place_of(row)).collect();
+    let settling = watched.settling(editor.root(), &places, &own);
+    let settled = |row: usize| settling.why(row);
     let carried = carry_out(editor, &journal, &settled).map_err(refuse)?;
     let is_done = |row: &usize| !carried.failed.contains_key(row);
     applied.done.extend((0..rows.len()).filter(is_done).map(|row| journal.rows[row].clone()));

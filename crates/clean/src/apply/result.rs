@@ -16,7 +16,7 @@ pub struct Applied {
     pub applied_at: DateTime<Utc>,
     /// What was done in each store.
     pub stores: Vec<AppliedStore>,
-    /// What the filesystems got back already.
+    /// What the filesystems got back already, but for the journals, which take their place until the trash is emptied.
     pub freed_bytes: u64,
     /// What they get back when the trash is emptied.
     pub reclaimable_bytes: u64,

@@ -4,7 +4,8 @@
 //! all: what was looked at before the stores were read and is not the same after a row was done says that somebody came
 //! in between. Then the row is taken back.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::io;
 
 use chrono::{DateTime, TimeDelta, Utc};
@@ -62,9 +63,26 @@ impl Watched {
         ))
     }
 
-    /// Why a row that was just done has to be taken back, if it has to be.
-    pub(crate) fn disturbed(&self, root: &DirHandle, place: &str, own: &Own<'_>) -> Option<String> {
-        let repo = repo_of(place)?;
+    /// Why a row at a place has to be taken back, if it has to be.
+    pub(crate) fn disturbed_at(&self, root: &DirHandle, place: &str, own: &Own<'_>) -> Option<String> {
+        self.disturbed(root, repo_of(place)?, own)
+    }
+
+    /// Asks about rows that lie at these places, of a journal that changes `own` itself.
+    pub(super) fn settling<'a>(
+        &'a self,
+        root: &'a DirHandle,
+        places: &[&'a str],
+        own: &'a Own<'a>,
+    ) -> Settling<'a> {
+        let repos: Vec<Option<&str>> = places.iter().map(|place| repo_of(place)).collect();
+        let last = repos.iter().enumerate().filter_map(|(row, repo)| Some(((*repo)?, row))).collect();
+        let (asked, ended) = Default::default();
+        Settling { watched: self, root, repos, last, own, asked, ended }
+    }
+
+    /// What is new in a repo, or was changed, but by the journal's own steps.
+    fn disturbed(&self, root: &DirHandle, repo: &str, own: &Own<'_>) -> Option<String> {
         let unknown = || Some(format!("nobody can tell whether a download works on {repo}"));
         let Some(Some(before)) = self.repos.get(repo) else { return unknown() };
         let Ok(now) = marks(root, repo) else { return unknown() };
@@ -78,6 +96,34 @@ impl Watched {
             }
         });
         new.map(|(path, _)| format!("a download came meanwhile: {path} is new or was changed"))
+    }
+}
+
+/// Is asked about each row when it is done, and about all of them again when all is done. A repo, which may have many
+/// rows, is looked at with the last of them, and once at the end.
+pub(super) struct Settling<'a> {
+    watched: &'a Watched,
+    root: &'a DirHandle,
+    /// The repo of each row.
+    repos: Vec<Option<&'a str>>,
+    /// The last row of each repo.
+    last: HashMap<&'a str, usize>,
+    own: &'a Own<'a>,
+    /// The rows that were asked about before.
+    asked: RefCell<HashSet<usize>>,
+    /// What the look at the end said, by repo.
+    ended: RefCell<HashMap<&'a str, Option<String>>>,
+}
+
+impl Settling<'_> {
+    /// Why a row has to be taken back, if it has to be.
+    pub(super) fn why(&self, row: usize) -> Option<String> {
+        let repo = (*self.repos.get(row)?)?;
+        let look = || self.watched.disturbed(self.root, repo, self.own);
+        if self.asked.borrow_mut().insert(row) {
+            return if self.last.get(repo) == Some(&row) { look() } else { None };
+        }
+        self.ended.borrow_mut().entry(repo).or_insert_with(look).clone()
     }
 }
 

@@ -66,7 +66,7 @@ pub fn mend(
         let (finding, repair) = rows[row];
         let removes = matches!(repair.kind, RepairKind::RemoveEmpty | RepairKind::RemovePartial);
         let place = finding.key.as_deref().filter(|key| !key.is_empty()).unwrap_or(&finding.place);
-        let disturbed = removes.then(|| watched.disturbed(editor.root(), place, &own)).flatten();
+        let disturbed = removes.then(|| watched.disturbed_at(editor.root(), place, &own)).flatten();
         disturbed.or_else(|| unsettled(editor, row, &journal))
     };
     let carried = carry_out(editor, &journal, &settled).map_err(refuse)?;

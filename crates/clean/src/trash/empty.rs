@@ -8,7 +8,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::JournalError;
-use super::journal::{Journal, State, items_of};
+use super::journal::{Journal, State, TRASH, dir_of, items_of};
 
 /// What was removed for good.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -20,6 +20,9 @@ pub struct Freed {
     pub items: u64,
     /// Allocated bytes of those that had no other name: what the filesystem gets back.
     pub freed_bytes: u64,
+    /// What the journal itself took, with its directories: the filesystem gets that back besides.
+    #[serde(default)]
+    pub journal_bytes: u64,
 }
 
 /// Counts files that have no name beside those that go.
@@ -48,14 +51,35 @@ pub(super) fn weigh(root: &DirHandle, id: &str) -> Freed {
     if let Ok(dir) = root.open_dir_below(&items_of(id)) {
         let _ = dir.for_each(|entry| weighed.add(&entry.stat));
     }
-    Freed { id: id.to_owned(), items: weighed.items, freed_bytes: weighed.bytes }
+    Freed { id: id.to_owned(), items: weighed.items, freed_bytes: weighed.bytes, journal_bytes: 0 }
+}
+
+/// What a journal takes beside its items: its directories and files, and the trash's own if it is the last one there.
+fn taken_by_journal(root: &DirHandle, id: &str) -> u64 {
+    let mut bytes = 0_u64;
+    let mut others = 0;
+    if let Ok(dir) = root.open_dir_below(&dir_of(id)) {
+        // Its items' directory is among these; what is in that was counted.
+        let _ = dir.for_each(|entry| bytes = bytes.saturating_add(entry.stat.allocated));
+        bytes = bytes.saturating_add(dir.stat().map_or(0, |stat| stat.allocated));
+    }
+    if let Ok(trash) = root.open_dir_below(TRASH) {
+        let mut own = trash.stat().map_or(0, |stat| stat.allocated);
+        let _ = trash.for_each(|entry| match entry.stat.kind {
+            EntryKind::File => own = own.saturating_add(entry.stat.allocated),
+            _ => others += usize::from(entry.name() != Some(id)),
+        });
+        bytes = bytes.saturating_add(if others == 0 { own } else { 0 });
+    }
+    bytes
 }
 
 /// Removes the items of a journal that is being emptied, then the journal.
 pub(super) fn finish(editor: &Editor<'_>, journal: &Journal) -> Result<Freed, JournalError> {
     let id = &journal.id;
     let system = |what| move |source| JournalError::System { id: id.clone(), what, source };
-    let mut freed = Freed { id: id.clone(), ..Freed::default() };
+    let journal_bytes = taken_by_journal(editor.root(), id);
+    let mut freed = Freed { id: id.clone(), journal_bytes, ..Freed::default() };
     let entries = match editor.dir(&items_of(id)) {
         Ok(dir) => dir.get(editor.root()).list().map_err(system("its items cannot be read"))?,
         Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),

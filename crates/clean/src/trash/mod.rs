@@ -113,6 +113,9 @@ pub struct TrashListing {
     pub freed: Vec<Freed>,
     /// What the filesystems got back.
     pub freed_bytes: u64,
+    /// What they got back besides: the journals themselves, with their directories.
+    #[serde(default)]
+    pub journal_bytes: u64,
     /// What they get back when the rest is emptied.
     pub reclaimable_bytes: u64,
     /// What went wrong.

@@ -128,6 +128,7 @@ pub(super) fn empty(args: &Empty, context: &Context) -> Result<Verdict> {
     }
     let mut listing = listing_of(context, &stores);
     listing.freed_bytes = freed.iter().map(|one| one.freed_bytes).sum();
+    listing.journal_bytes = freed.iter().map(|one| one.journal_bytes).sum();
     listing.freed = freed;
     listing.problems.extend(failed);
     for problem in &listing.problems {
@@ -138,7 +139,12 @@ pub(super) fn empty(args: &Empty, context: &Context) -> Result<Verdict> {
     }
     context.printer.status(&match listing.freed.len() {
         0 => "nothing was freed".to_owned(),
-        _ => format!("the disk got back {} ({} bytes)", bytes(listing.freed_bytes), listing.freed_bytes),
+        _ => format!(
+            "the disk got back {} ({} bytes), and {} that the journal took",
+            bytes(listing.freed_bytes),
+            listing.freed_bytes,
+            bytes(listing.journal_bytes)
+        ),
     });
     Ok(Verdict::of(!listing.problems.is_empty()))
 }

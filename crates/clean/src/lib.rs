@@ -5,6 +5,7 @@
 //! it can be put back until it is emptied.
 
 mod apply;
+mod dedupe;
 mod facts;
 pub mod filter;
 mod guards;
@@ -17,6 +18,10 @@ mod trash;
 
 pub use apply::{
     Applied, AppliedStore, ApplyError, Only, PlanError, Skipped, Watched, applied_schema, apply, trash_dir,
+};
+pub use dedupe::{
+    Applying, DuplicateCopy, DuplicateGroup, Duplicates, EqualFile, Finding, HashCache, How, LeftFile, MIN_SIZE,
+    apply_dedupe, duplicates_schema, find_duplicates,
 };
 pub use facts::facts_of;
 pub use plan::{Candidate, Item, ItemKind, Keep, Kept, Plan, PlanStore, Rule, SharedItem, plan_schema};

@@ -35,6 +35,8 @@ pub enum Change {
     Attributes,
     /// What was changed is made to last.
     Sync,
+    /// A file gets the blocks of another one of the same content.
+    Share,
 }
 
 /// Is asked before every change: an error is what the change then gives. Tests break things here.
@@ -276,7 +278,12 @@ impl<'a> Editor<'a> {
         Ok(Dir(recent.last().map(|(_, dir)| dir.clone())))
     }
 
-    fn place(&self, path: &str) -> io::Result<(Dir, CString)> {
+    /// Asks whether a change may be made.
+    pub(crate) fn ask(&self, change: Change) -> io::Result<()> {
+        (self.before)(change)
+    }
+
+    pub(crate) fn place(&self, path: &str) -> io::Result<(Dir, CString)> {
         if !crate::is_safe_relative(path) {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "the path leaves the store"));
         }

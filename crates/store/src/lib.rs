@@ -24,6 +24,7 @@ mod open_files;
 mod problem;
 mod safe;
 mod scan;
+mod share;
 mod spec;
 mod watch;
 
@@ -42,5 +43,6 @@ pub use scan::{
     Blob, FileEntry, FoundModel, Group, Link, RepoKind, RepoSnapshot, Scan, ScanError, Stray, StrayItem,
     Usage,
 };
+pub use share::{GoOn, Sharing, acting_user, same_attributes, same_blocks, same_content};
 pub use spec::{ParseStoreError, Resolved, StoreKind, StoreSpec, resolve};
 pub use watch::{Late, Progress, watch};

@@ -1,6 +1,7 @@
 //! One file a command.
 
 mod clean_apply;
+mod clean_dedupe;
 mod clean_preview;
 mod completions;
 mod doctor;
@@ -39,6 +40,7 @@ pub(crate) fn run(command: Command, context: &Context) -> Result<Verdict> {
         Command::Unpin(args) => pin::run(&args, context, false),
         Command::Clean(Clean::Preview(args)) => clean_preview::run(&args, context),
         Command::Clean(Clean::Apply(args)) => clean_apply::run(&args, context),
+        Command::Clean(Clean::Dedupe(args)) => clean_dedupe::run(&args, context),
         Command::Undo(args) => undo::run(&args, context),
         Command::Trash(Trash::List) => trash::list(context),
         Command::Trash(Trash::Empty(args)) => trash::empty(&args, context),

@@ -2,6 +2,7 @@
 
 mod contract;
 mod damage;
+mod dedupe;
 mod find;
 mod guarding;
 mod lab;

@@ -321,8 +321,8 @@ pub(crate) struct Dedupe {
     /// Do not ask
     #[arg(long, short, requires = "apply")]
     pub(crate) yes: bool,
-    /// Where the filesystem does not let files share blocks, make them one file with several names: to edit one is to edit
-    /// all of them, and they have the times of the one that stays
+    /// Make them one file with several names, where the filesystem does not let files share blocks: to edit one is then to
+    /// edit all of them, and they have the times of the one that stays
     #[arg(long)]
     pub(crate) hardlink: bool,
     /// Leave files of fewer bytes alone, such as 64MB; 1 MiB by default

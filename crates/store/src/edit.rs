@@ -174,6 +174,7 @@ impl<'a> Editor<'a> {
     /// # Errors
     /// As [`Editor::make_dir`].
     pub fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        self.forget(from);
         let ((from_dir, from_name), (to_dir, to_name)) = (self.place(from)?, self.place(to)?);
         let (from_dir, to_dir) = (from_dir.get(self.root), to_dir.get(self.root));
         (self.before)(Change::Move)?;
@@ -276,6 +277,14 @@ impl<'a> Editor<'a> {
             recent.push((path.to_owned(), dir));
         }
         Ok(Dir(recent.last().map(|(_, dir)| dir.clone())))
+    }
+
+    /// Forgets the directories at and below a path, which are going to lie elsewhere.
+    fn forget(&self, path: &str) {
+        let is_below = |known: &str| {
+            known.strip_prefix(path).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+        };
+        self.recent.borrow_mut().retain(|(known, _)| !is_below(known));
     }
 
     /// Asks whether a change may be made.

@@ -26,7 +26,7 @@ pub struct Applying<'a> {
     pub found: &'a Duplicates,
     /// The open root of a store, by `KIND=PATH`.
     pub roots: &'a HashMap<String, DirHandle>,
-    /// Whether a file may become another name of its equal.
+    /// Whether a file is to become another name of its equal; else they share their blocks.
     pub hard_link: bool,
     /// Is told of bytes that were compared, and says whether to go on.
     pub go_on: GoOn<'a>,
@@ -89,7 +89,7 @@ pub fn apply_dedupe(
         applying,
         id,
         open: OpenFiles::now(),
-        abilities: Abilities { share: true, clone: true },
+        abilities: Abilities { share: !applying.hard_link, clone: !applying.hard_link },
         has_draft: false,
         slots: 0,
     };

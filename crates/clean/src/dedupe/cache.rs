@@ -4,8 +4,10 @@ use std::collections::{HashMap, HashSet};
 use std::io;
 use std::path::{Path, PathBuf};
 
-use mlxman_store::Stat;
+use mlxman_store::{DirHandle, Stat};
 use serde::{Deserialize, Serialize};
+
+use super::Duplicates;
 
 const FORM: &str = "mlxman-dedupe-hashes-1";
 
@@ -64,6 +66,25 @@ impl HashCache {
         self.changed = true;
     }
 
+    /// Takes in what became of files that were found to be equal, where they were made one: other inodes, or other times
+    /// of change. That it may be wrong about a file that somebody wrote to meanwhile costs nothing: bytes are compared.
+    pub fn renew(&mut self, found: &Duplicates, roots: &HashMap<String, DirHandle>) {
+        for group in &found.groups {
+            for file in group.copies.iter().map(|copy| &copy.file).chain([&group.keeps]) {
+                let stat = roots.get(&file.store).and_then(|root| root.stat_below(&file.path).ok());
+                let is_of_group = |stat: &Stat| {
+                    let times = [file.mtime_ns, group.keeps.mtime_ns];
+                    stat.size == group.size_bytes && times.contains(&stat.mtime_ns)
+                };
+                if let Some(stat) = stat.filter(is_of_group)
+                    && self.get(&stat).is_none()
+                {
+                    self.insert(&stat, group.blake3.clone());
+                }
+            }
+        }
+    }
+
     /// Forgets files that were not seen on devices that were looked at.
     pub(super) fn retain(&mut self, seen: &HashSet<(u64, u64)>) {
         let devices: HashSet<u64> = seen.iter().map(|(dev, _)| *dev).collect();
@@ -95,7 +116,6 @@ impl HashCache {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use mlxman_store::DirHandle;
 
     fn stat(dir: &Path, name: &str) -> Stat {
         DirHandle::open_root(dir).unwrap().stat_below(name).unwrap()

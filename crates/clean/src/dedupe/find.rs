@@ -23,7 +23,7 @@ pub struct Finding<'a> {
     pub stores: &'a [(StoreSpec, Result<Scan, ScanError>)],
     /// Files of fewer bytes are left alone.
     pub min_size: u64,
-    /// Whether equal files may become one with several names where the filesystem does not let them share blocks.
+    /// Whether equal files are to become one with several names; else they share their blocks.
     pub hard_link: bool,
     /// The user whose files may be touched; 0 may touch all.
     pub user: u32,
@@ -286,7 +286,7 @@ fn settle(finding: &Finding<'_>, hash: &str, group: Vec<Inode<'_>>, found: &mut 
             (stat.allocated, stat.mtime_ns, std::cmp::Reverse(stat.nlink), one.store, one.entry.real.clone())
         });
         let how = match reflinks(kind) {
-            Reflinks::No if finding.hard_link => How::HardLink,
+            _ if finding.hard_link => How::HardLink,
             Reflinks::No => {
                 let kind = kind.unwrap_or("this one");
                 let reason = format!(

@@ -4,9 +4,10 @@
 //! every moment a whole file is in its place, so whoever was killed leaves nothing but a copy that nobody needs.
 
 use std::collections::HashMap;
+use std::fs::File;
 use std::io;
 
-use mlxman_store::{DirHandle, Editor, same_content};
+use mlxman_store::{DirHandle, Editor, Stat, same_attributes, same_content};
 
 use super::JournalError;
 use super::journal::{Action, Journal, JournalRow, Seen, State, items_of, slot_of};
@@ -49,26 +50,19 @@ pub(super) fn make(editor: &Editor<'_>, journal: &Journal) -> Result<Vec<String>
     becomes(editor, journal, State::Shared, State::Copying)?;
     let mut stuck = Vec::new();
     let mut again = false;
-    // Names that were one file before are one file again.
-    let mut made: HashMap<(u64, u64), &str> = HashMap::new();
-    let mut names: HashMap<(u64, u64), u64> = HashMap::new();
+    let mut names: HashMap<(u64, u64), Vec<&str>> = HashMap::new();
     for shared in journal.steps.iter().filter_map(|step| shared(&step.action)) {
-        *names.entry((shared.now.device, shared.now.inode)).or_default() += 1;
+        names.entry((shared.old.device, shared.old.inode)).or_default().push(shared.path);
     }
     for shared in journal.steps.iter().filter_map(|step| shared(&step.action)) {
-        let was = (shared.old.device, shared.old.inode);
-        let known = names.get(&(shared.now.device, shared.now.inode)).copied().unwrap_or_default();
-        // Names that went over to a copy are no names of it any more.
-        let known = if made.contains_key(&was) { u64::MAX } else { known };
-        if shared.same_inode && editor.stat(shared.path).is_ok_and(|stat| stat.nlink > known) {
+        let names = &names[&(shared.old.device, shared.old.inode)];
+        let stat = editor.stat(shared.path);
+        if shared.same_inode && stat.is_ok_and(|stat| stat.nlink > names.len() as u64) {
             stuck.push(format!("{} has further names that would not go with it; it stays as it is", shared.path));
             continue;
         }
-        match own_copy(editor, &journal.id, &shared, made.get(&was).copied()) {
-            Ok(true) => {
-                made.entry(was).or_insert(shared.path);
-            }
-            Ok(false) => {}
+        match own_copy(editor, &journal.id, &shared, names) {
+            Ok(()) => {}
             Err(Trouble::Told(why)) => stuck.push(why),
             Err(Trouble::System(why)) => {
                 stuck.push(why);
@@ -107,25 +101,25 @@ pub(super) fn shared_rows(root: &DirHandle, journal: &Journal) -> Vec<JournalRow
     (0..journal.rows.len()).filter(|row| is_shared(*row)).map(|row| journal.rows[row].clone()).collect()
 }
 
-/// Puts a copy in a file's place; whether there was anything to do.
-fn own_copy(editor: &Editor<'_>, id: &str, shared: &Shared<'_>, made: Option<&str>) -> Result<bool, Trouble> {
+/// Puts a copy in a file's place, if it shares anything. `names` were those of one file, and are again.
+fn own_copy(editor: &Editor<'_>, id: &str, shared: &Shared<'_>, names: &[&str]) -> Result<(), Trouble> {
     let path = shared.path;
     let slot = slot_of(id, shared.slot);
     let system = |error: io::Error| Trouble::System(format!("{path}: {error}{}", hint(&error)));
     match shared.now.difference(editor, path) {
         Ok(None) => {}
         // Another file, or none: it shares nothing any more.
-        Ok(Some(_)) if !is_inode(editor, shared) => return Ok(false),
+        Ok(Some(_)) if !is_inode(editor, shared) => return Ok(()),
         Ok(Some(what)) => {
             return Err(Trouble::Told(format!("{path} {what} since it was made one with others; it stays as it is")));
         }
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         Err(error) => return Err(system(error)),
     }
-    match made {
+    let now = editor.root().open_below(path).map_err(system)?;
+    match names.iter().find(|name| is_copy(editor, shared, &now, name)) {
         Some(first) => editor.link(editor.root(), first, &slot).map_err(system)?,
         None => {
-            let now = editor.root().open_below(path).map_err(system)?;
             editor.copy_file(&now, &slot, &|_| true).map_err(system)?;
             editor.dress(&slot, &now).map_err(system)?;
             let stat = editor.stat(&slot).map_err(system)?;
@@ -148,7 +142,20 @@ fn own_copy(editor: &Editor<'_>, id: &str, shared: &Shared<'_>, made: Option<&st
     // That its directory was changed is nothing that anybody should see; where it cannot be hidden, it is.
     let _ = editor.set_times(parent, times.atime_ns, times.mtime_ns);
     editor.sync_dir(parent).map_err(system)?;
-    Ok(true)
+    Ok(())
+}
+
+/// Whether another name of what was one file has its copy already.
+fn is_copy(editor: &Editor<'_>, shared: &Shared<'_>, now: &File, name: &str) -> bool {
+    let Ok(copy) = editor.root().open_below(name) else { return false };
+    let is_another = Stat::of_file(&copy).is_ok_and(|stat| {
+        stat.dev == shared.now.device
+            && stat.ino != shared.now.inode
+            && (stat.size, stat.mtime_ns) == (shared.old.size, shared.old.mtime_ns)
+    });
+    is_another
+        && same_attributes(now, &copy).unwrap_or(false)
+        && same_content(now, &copy, &|_| true).unwrap_or(false)
 }
 
 fn is_inode(editor: &Editor<'_>, shared: &Shared<'_>) -> bool {

@@ -29,7 +29,8 @@ pub(super) fn run(args: &Dedupe, context: &Context) -> Result<Verdict> {
     };
     let stores = context.some_stores()?;
     recover(context, &stores);
-    let (found, read) = find(args, context, &stores, min_size);
+    let mut cache = HashCache::read(context.registry.home());
+    let (found, read) = find(args, context, &stores, min_size, &mut cache);
     if !context.printer.json || args.apply && !args.yes {
         warn(&found, context);
     }
@@ -64,7 +65,7 @@ pub(super) fn run(args: &Dedupe, context: &Context) -> Result<Verdict> {
             return Ok(Verdict::Fine);
         }
     }
-    let (applied, failed) = carry_out(args, context, &found, &stores)?;
+    let (applied, failed) = carry_out(args, context, &found, &stores, &mut cache)?;
     context.printer.status(&told(&applied, args.now));
     if context.printer.json {
         context.printer.json(&applied)?;
@@ -78,14 +79,19 @@ pub(super) fn run(args: &Dedupe, context: &Context) -> Result<Verdict> {
 }
 
 /// The equal files, and how many stores could be read.
-fn find(args: &Dedupe, context: &Context, stores: &[StoreSpec], min_size: u64) -> (Duplicates, usize) {
+fn find(
+    args: &Dedupe,
+    context: &Context,
+    stores: &[StoreSpec],
+    min_size: u64,
+    cache: &mut HashCache,
+) -> (Duplicates, usize) {
     catch_interrupts();
     let watcher = Watcher::new(&context.printer);
     watcher.looking(true);
     let scans = scan_all(stores, context.silent_stores(), context.store_limit);
     watcher.looking(false);
     let stores: Vec<_> = stores.iter().cloned().zip(scans).collect();
-    let mut cache = HashCache::read(context.registry.home());
     let step = |done: u64, total: u64, file: &str| {
         watcher.hashing(done, total, file);
         !interrupted()
@@ -99,12 +105,16 @@ fn find(args: &Dedupe, context: &Context, stores: &[StoreSpec], min_size: u64) -
         step: &step,
         now: context.now,
     };
-    let found = find_duplicates(&finding, &mut cache);
+    let found = find_duplicates(&finding, cache);
     watcher.finish();
+    remember(context, cache);
+    (found, stores.iter().filter(|(_, scan)| scan.is_ok()).count())
+}
+
+fn remember(context: &Context, cache: &mut HashCache) {
     if let Err(error) = cache.save() {
         context.printer.status(&format!("what was read is not remembered: {error}"));
     }
-    (found, stores.iter().filter(|(_, scan)| scan.is_ok()).count())
 }
 
 fn warn(found: &Duplicates, context: &Context) {
@@ -203,6 +213,7 @@ fn carry_out(
     context: &Context,
     found: &Duplicates,
     specs: &[StoreSpec],
+    cache: &mut HashCache,
 ) -> Result<(Applied, bool)> {
     let named: BTreeSet<&str> = copies(found)
         .flat_map(|(group, copy)| [group.keeps.store.as_str(), copy.file.store.as_str()])
@@ -261,6 +272,8 @@ fn carry_out(
         applied.add(store);
     }
     watcher.finish();
+    cache.renew(found, &roots);
+    remember(context, cache);
     failed |= !renew(context, &touched);
     Ok((applied, failed))
 }

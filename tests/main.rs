@@ -4,6 +4,7 @@ mod applying;
 mod clean_hf;
 mod contract;
 mod damage;
+mod dedupe;
 mod disk;
 mod doctoring;
 mod find;

@@ -6,6 +6,7 @@
 
 mod apply;
 mod cache;
+mod dedupe;
 mod facts;
 pub mod filter;
 mod grace;
@@ -27,6 +28,10 @@ pub use apply::{
 pub use cache::{
     HubCache, HubLeftover, HubRepo, HubReport, HubRevision, LeftoverKind, Measured, XetCache, hub_schema,
     measure,
+};
+pub use dedupe::{
+    Applying, DuplicateCopy, DuplicateGroup, Duplicates, EqualFile, HashCache, How, LeftFile, MIN_SIZE,
+    Search, apply_dedupe, duplicates_schema, find_duplicates,
 };
 pub use facts::facts_of;
 pub use plan::{

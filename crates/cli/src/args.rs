@@ -351,6 +351,9 @@ pub(crate) enum Clean {
     /// Do what a preview showed: move it into the store's trash, from where `mlxman undo` puts it back
     #[command(after_help = EXIT_STATUS)]
     Apply(Apply),
+    /// Find equal files across models and stores, and what one copy of them would save; with --apply, make one copy
+    #[command(after_help = EXIT_STATUS)]
+    Dedupe(Dedupe),
     /// See all that a hub cache holds, with what `hf cache ls` leaves out; or remove repos by their ids
     #[command(after_help = EXIT_STATUS)]
     Hf(Hf),
@@ -379,6 +382,27 @@ pub(crate) struct Hf {
     pub(crate) yes: bool,
     /// With --yes: free the space at once; what goes cannot be put back
     #[arg(long, requires = "yes")]
+    pub(crate) now: bool,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Dedupe {
+    /// Make one copy of equal files: they share their blocks, and each stays a file of its own; without this they are only
+    /// shown
+    #[arg(long)]
+    pub(crate) apply: bool,
+    /// Do not ask
+    #[arg(long, short, requires = "apply")]
+    pub(crate) yes: bool,
+    /// Make them one file with several names, where the filesystem does not let files share blocks: to edit one is then to
+    /// edit all of them, and they have the times of the one that stays
+    #[arg(long)]
+    pub(crate) hardlink: bool,
+    /// Leave files of fewer bytes alone, such as 64MB; 1 MiB by default
+    #[arg(long, value_name = "SIZE")]
+    pub(crate) min_size: Option<String>,
+    /// Free the space at once; `mlxman undo` then has to copy
+    #[arg(long, requires = "apply")]
     pub(crate) now: bool,
 }
 

@@ -53,7 +53,7 @@ pub struct Stat {
 
 impl Stat {
     #[expect(clippy::unnecessary_cast, reason = "the fields' types differ between platforms")]
-    fn from_raw(raw: &rustix::fs::Stat) -> Self {
+    pub(crate) fn from_raw(raw: &rustix::fs::Stat) -> Self {
         let ns = |seconds: i64, ns: i64| seconds.saturating_mul(1_000_000_000).saturating_add(ns);
         Stat {
             kind: kind_of(FileType::from_raw_mode(raw.st_mode)),

@@ -35,6 +35,8 @@ pub enum Change {
     Attributes,
     /// What was changed is made to last.
     Sync,
+    /// A file gets the blocks of another one of the same content.
+    Share,
 }
 
 /// Is asked before every change: an error is what the change then gives. Tests break things here.
@@ -172,6 +174,7 @@ impl<'a> Editor<'a> {
     /// # Errors
     /// As [`Editor::make_dir`].
     pub fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        self.forget(from);
         let ((from_dir, from_name), (to_dir, to_name)) = (self.place(from)?, self.place(to)?);
         let (from_dir, to_dir) = (from_dir.get(self.root), to_dir.get(self.root));
         (self.before)(Change::Move)?;
@@ -276,7 +279,20 @@ impl<'a> Editor<'a> {
         Ok(Dir(recent.last().map(|(_, dir)| dir.clone())))
     }
 
-    fn place(&self, path: &str) -> io::Result<(Dir, CString)> {
+    /// Forgets the directories at and below a path, which are going to lie elsewhere.
+    fn forget(&self, path: &str) {
+        let is_below = |known: &str| {
+            known.strip_prefix(path).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+        };
+        self.recent.borrow_mut().retain(|(known, _)| !is_below(known));
+    }
+
+    /// Asks whether a change may be made.
+    pub(crate) fn ask(&self, change: Change) -> io::Result<()> {
+        (self.before)(change)
+    }
+
+    pub(crate) fn place(&self, path: &str) -> io::Result<(Dir, CString)> {
         if !crate::is_safe_relative(path) {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "the path leaves the store"));
         }

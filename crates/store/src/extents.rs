@@ -16,6 +16,17 @@ pub(crate) fn private_bytes(file: &File, allocated: u64) -> Option<u64> {
     }
 }
 
+/// Where a file's blocks lie: place in the file, place on the disk, length. `None` where the system does not say.
+pub(crate) fn blocks(file: &File) -> Option<Vec<(u64, u64, u64)>> {
+    #[cfg(target_os = "linux")]
+    return linux::blocks(file);
+    #[cfg(not(target_os = "linux"))]
+    {
+        let _ = file;
+        None
+    }
+}
+
 #[cfg(target_os = "linux")]
 #[expect(unsafe_code, reason = "FIEMAP is an ioctl; its argument is laid out as linux/fiemap.h has it")]
 mod linux {
@@ -26,6 +37,8 @@ mod linux {
     const FS_IOC_FIEMAP: rustix::ioctl::Opcode = 0xC020_660B;
     const EXTENT_LAST: u32 = 0x1;
     const EXTENT_SHARED: u32 = 0x2000;
+    /// Its place is not known, not yet given, or no block of its own.
+    const EXTENT_NOWHERE: u32 = 0x2 | 0x4 | 0x100 | 0x200 | 0x400;
     const BATCH: usize = 64;
 
     #[repr(C)]
@@ -53,6 +66,38 @@ mod linux {
     /// Bytes in extents that another file shares, or `None` where the filesystem does not say.
     pub(super) fn shared_bytes(file: &File) -> Option<u64> {
         let mut shared = 0u64;
+        for_each(file, |extent| {
+            if extent.flags & EXTENT_SHARED != 0 {
+                shared = shared.saturating_add(extent.length);
+            }
+            true
+        })?;
+        Some(shared)
+    }
+
+    /// The extents of a file; those that follow each other on the disk as in the file are one.
+    pub(super) fn blocks(file: &File) -> Option<Vec<(u64, u64, u64)>> {
+        let mut blocks: Vec<(u64, u64, u64)> = Vec::new();
+        for_each(file, |extent| {
+            if extent.flags & EXTENT_NOWHERE != 0 {
+                return false;
+            }
+            let next = |(logical, physical, length): &(u64, u64, u64)| {
+                Some((logical.checked_add(*length)?, physical.checked_add(*length)?))
+            };
+            match blocks.last_mut() {
+                Some(last) if next(last) == Some((extent.logical, extent.physical)) => {
+                    last.2 = last.2.saturating_add(extent.length);
+                }
+                _ => blocks.push((extent.logical, extent.physical, extent.length)),
+            }
+            true
+        })?;
+        Some(blocks)
+    }
+
+    /// Calls `each` with every extent; `None` where the filesystem does not say, or `each` has seen enough.
+    fn for_each(file: &File, mut each: impl FnMut(&Extent) -> bool) -> Option<()> {
         let mut start = 0u64;
         loop {
             let mut map = Map {
@@ -67,8 +112,8 @@ mod linux {
             // SAFETY: `Map` has the layout of `struct fiemap` with `count` extents behind it.
             unsafe { ioctl(file, Updater::<FS_IOC_FIEMAP, Map>::new(&mut map)) }.ok()?;
             let found = map.extents.get(..map.mapped as usize)?;
-            for extent in found.iter().filter(|extent| extent.flags & EXTENT_SHARED != 0) {
-                shared = shared.saturating_add(extent.length);
+            if !found.iter().all(&mut each) {
+                return None;
             }
             match found.last() {
                 Some(last) if last.flags & EXTENT_LAST == 0 => {
@@ -78,7 +123,7 @@ mod linux {
                     }
                     start = next;
                 }
-                _ => return Some(shared),
+                _ => return Some(()),
             }
         }
     }

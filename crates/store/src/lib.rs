@@ -24,7 +24,8 @@ mod open_files;
 mod problem;
 mod safe;
 mod scan;
-mod sharing;
+mod share;
+mod shared_access;
 mod spec;
 mod uses;
 mod watch;
@@ -44,7 +45,8 @@ pub use scan::{
     Blob, FileEntry, FoundModel, Group, Link, RepoKind, RepoSnapshot, Scan, ScanError, Stray, StrayItem,
     Usage,
 };
-pub use sharing::Sharing;
+pub use share::{GoOn, Sharing, acting_user, same_attributes, same_blocks, same_content};
+pub use shared_access::SharedAccess;
 pub use spec::{ParseStoreError, Resolved, StoreKind, StoreSpec, resolve};
 pub use uses::{Use, UseLog, UsedBy, Uses};
 pub use watch::{Late, Progress, watch};

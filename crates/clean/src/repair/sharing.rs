@@ -1,13 +1,13 @@
 //! Stores that several users share: what it would take that all of them can use everything. It is told, and never done,
 //! for other people's permissions are their own.
 
-use mlxman_store::{DirHandle, Problem, ProblemKind, Sharing, StoreSpec};
+use mlxman_store::{DirHandle, Problem, ProblemKind, SharedAccess, StoreSpec};
 
 use super::commands::quoted;
 
 /// What keeps users from each other's files, and the commands that end it.
 pub(super) fn problem(spec: &StoreSpec, root: &DirHandle) -> Option<(Problem, String)> {
-    let sharing = Sharing::of(root).ok()?;
+    let sharing = SharedAccess::of(root).ok()?;
     if !sharing.is_shared() || sharing.closed == 0 {
         return None;
     }

@@ -209,7 +209,7 @@ pub(crate) fn take_all_back(editor: &Editor<'_>, journal: &Journal) -> Vec<Faile
 }
 
 /// Directories get the times that they had.
-fn put_times_back<'a>(editor: &Editor<'_>, dirs: impl IntoIterator<Item = &'a DirTimes>) {
+pub(crate) fn put_times_back<'a>(editor: &Editor<'_>, dirs: impl IntoIterator<Item = &'a DirTimes>) {
     for dir in dirs {
         // Times are no data: a directory that this user does not own keeps its own.
         let _ = editor.set_times(&dir.path, dir.atime_ns, dir.mtime_ns);

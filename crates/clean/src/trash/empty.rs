@@ -8,7 +8,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::JournalError;
-use super::journal::{Journal, State, TRASH, dir_of, items_of};
+use super::journal::{Journal, Purpose, State, TRASH, dir_of, items_of};
 
 /// What was removed for good.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -74,7 +74,8 @@ fn taken_by_journal(root: &DirHandle, id: &str) -> u64 {
     bytes
 }
 
-/// Removes the items of a journal that is being emptied, then the journal.
+/// Removes the items of a journal that is being emptied, then the journal; of one of equal files it stays, for they can be
+/// made copies again.
 pub(super) fn finish(editor: &Editor<'_>, journal: &Journal) -> Result<Freed, JournalError> {
     let id = &journal.id;
     let system = |what| move |source| JournalError::System { id: id.clone(), what, source };
@@ -102,6 +103,13 @@ pub(super) fn finish(editor: &Editor<'_>, journal: &Journal) -> Result<Freed, Jo
             freed.freed_bytes = freed.freed_bytes.saturating_add(stat.allocated);
         }
     }
-    journal.end_all(editor, State::Emptying).map_err(system("it cannot be removed"))?;
+    if journal.purpose == Purpose::Dedupe {
+        // What is gone is the old copy of something that is still there: it can be made again.
+        journal
+            .becomes(editor, State::Emptying, State::Shared)
+            .map_err(system("its state cannot be written"))?;
+    } else {
+        journal.end_all(editor, State::Emptying).map_err(system("it cannot be removed"))?;
+    }
     Ok(freed)
 }

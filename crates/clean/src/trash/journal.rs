@@ -9,6 +9,8 @@
 //! | `journal.kept` | all is done; `undo` takes it back, `trash empty` frees it | |
 //! | `journal.undoing` | steps are being taken back | the rest is taken back |
 //! | `journal.emptying` | what was kept is being removed for good | the rest is removed |
+//! | `journal.shared` | files share what they are made of, and nothing is kept of it; `undo` gives each a copy of its own | |
+//! | `journal.copying` | files are being given copies of their own | the copy that was begun is removed; it is `shared` again |
 
 use std::io::{self, Read as _};
 
@@ -128,8 +130,19 @@ pub enum Action {
         old: Seen,
         /// The file that is there now.
         new: Seen,
-        /// A further file in the store with the same content, by which it can be made again once the old one is gone.
+        /// A file in the store with the same content: the one that it was exchanged for, or itself where that one is in
+        /// another store.
         same_as: String,
+    },
+    /// A file got the blocks of another one of the same content; its inode is the same as before.
+    Share {
+        /// The file in the store.
+        path: String,
+        /// Where a copy is made when it is to have one of its own.
+        slot: usize,
+        /// What it is.
+        #[serde(flatten)]
+        seen: Seen,
     },
     /// An empty directory is removed.
     RemoveDir {
@@ -200,10 +213,15 @@ pub enum State {
     Undoing,
     /// What was kept is being removed.
     Emptying,
+    /// Nothing is kept; files share what they are made of.
+    Shared,
+    /// Files are being given copies of their own.
+    Copying,
 }
 
 impl State {
-    const ALL: [State; 4] = [State::Emptying, State::Undoing, State::Kept, State::Moving];
+    const ALL: [State; 6] =
+        [State::Emptying, State::Undoing, State::Kept, State::Moving, State::Copying, State::Shared];
 
     fn file(self) -> &'static str {
         match self {
@@ -211,6 +229,8 @@ impl State {
             State::Kept => "journal.kept",
             State::Undoing => "journal.undoing",
             State::Emptying => "journal.emptying",
+            State::Shared => "journal.shared",
+            State::Copying => "journal.copying",
         }
     }
 }
@@ -294,10 +314,19 @@ impl Journal {
     /// Writes it down, so that it lasts, as what is about to be done: in the directory that [`prepare`] made, which
     /// gets its name with that.
     pub(crate) fn begin(&self, editor: &Editor<'_>) -> io::Result<()> {
+        self.write(editor, State::Moving)
+    }
+
+    /// Writes it down as what was done and left nothing to keep; see [`Journal::begin`].
+    pub(crate) fn record(&self, editor: &Editor<'_>) -> io::Result<()> {
+        self.write(editor, State::Shared)
+    }
+
+    fn write(&self, editor: &Editor<'_>, state: State) -> io::Result<()> {
         let mut bytes = serde_json::to_vec(self)?;
         bytes.push(b'\n');
         let draft = draft_of(&self.id);
-        editor.write_new(&format!("{draft}/{}", State::Moving.file()), &bytes, 0o666)?;
+        editor.write_new(&format!("{draft}/{}", state.file()), &bytes, 0o666)?;
         editor.sync_dir(&format!("{draft}/items"))?;
         editor.sync_dir(&draft)?;
         editor.rename(&draft, &dir_of(&self.id))?;
@@ -381,6 +410,7 @@ impl Action {
         match self {
             Action::Take { path, .. }
             | Action::Put { path, .. }
+            | Action::Share { path, .. }
             | Action::RemoveDir { path, .. }
             | Action::MakeDir { path } => vec![path],
             Action::Exchange { path, same_as, .. } => vec![path, same_as],
@@ -391,9 +421,10 @@ impl Action {
     /// Where it keeps something in the trash.
     pub(crate) fn slot(&self) -> Option<usize> {
         match self {
-            Action::Take { slot, .. } | Action::Put { slot, .. } | Action::Exchange { slot, .. } => {
-                Some(*slot)
-            }
+            Action::Take { slot, .. }
+            | Action::Put { slot, .. }
+            | Action::Exchange { slot, .. }
+            | Action::Share { slot, .. } => Some(*slot),
             _ => None,
         }
     }

@@ -5,6 +5,7 @@
 //! ([`Trash::recover`]): a journal says what that was.
 
 mod carry;
+mod copies;
 mod empty;
 mod journal;
 mod steps;
@@ -16,9 +17,9 @@ use mlxman_store::{Before, DirHandle, Editor, LockFile, StoreSpec};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-pub(crate) use carry::{Carried, TrashError, carry_out, trouble};
+pub(crate) use carry::{Carried, TrashError, carry_out, put_times_back, trouble};
 pub(crate) use journal::{JOURNAL_VERSION, TRASH, abandon, draft_slot_of, is_in_trash, prepare, slot_of};
-pub(crate) use steps::is_shared;
+pub(crate) use steps::{Locks, hint, is_shared};
 
 pub use empty::Freed;
 pub use journal::{Action, DirTimes, Journal, JournalRow, Purpose, Seen, State, Step, journal_schema};
@@ -291,7 +292,12 @@ impl<'a> Trash<'a> {
                 Found::Unreadable(_) => continue,
             };
             let (done, stuck) = match state {
-                State::Kept => continue,
+                State::Kept | State::Shared => continue,
+                State::Copying => {
+                    copies::give_up(&self.editor, &journal)?;
+                    let done = "removed a copy that was begun; `mlxman undo` makes the rest".to_owned();
+                    (done, Vec::new())
+                }
                 State::Emptying => {
                     let freed = empty::finish(&self.editor, &journal)?;
                     (format!("went on to empty it: {} bytes", freed.freed_bytes), Vec::new())
@@ -326,12 +332,17 @@ impl<'a> Trash<'a> {
         Ok(stuck)
     }
 
-    /// Puts back what a journal took: files, links, directories, their times and permissions.
+    /// Puts back what a journal took: files, links, directories, their times and permissions. Files that share what they
+    /// are made of, where nothing else is kept, get copies of their own.
     ///
     /// # Errors
     /// See [`JournalError`].
     pub fn undo(&self, id: &str) -> Result<Undone, JournalError> {
-        let journal = self.journal(id)?;
+        let (state, journal) = self.journal(id)?;
+        if state == State::Shared {
+            let stuck = copies::make(&self.editor, &journal)?;
+            return Ok(Undone { store: self.store.clone(), id: id.to_owned(), rows: journal.rows, stuck });
+        }
         journal.becomes(&self.editor, State::Kept, State::Undoing).map_err(|source| {
             JournalError::System { id: id.to_owned(), what: "its state cannot be written", source }
         })?;
@@ -339,26 +350,35 @@ impl<'a> Trash<'a> {
         Ok(Undone { store: self.store.clone(), id: id.to_owned(), rows: journal.rows, stuck })
     }
 
-    /// Removes what a journal keeps, for good.
+    /// Removes what a journal keeps, for good; one that says of files that they share what they are made of, and keeps
+    /// nothing, is forgotten.
     ///
     /// # Errors
     /// See [`JournalError`].
     pub fn empty(&self, id: &str) -> Result<Freed, JournalError> {
-        let journal = self.journal(id)?;
+        let (state, journal) = self.journal(id)?;
+        if state == State::Shared {
+            journal.end_all(&self.editor, State::Shared).map_err(|source| JournalError::System {
+                id: id.to_owned(),
+                what: "it cannot be removed",
+                source,
+            })?;
+            return Ok(Freed { id: id.to_owned(), ..Freed::default() });
+        }
         journal.becomes(&self.editor, State::Kept, State::Emptying).map_err(|source| {
             JournalError::System { id: id.to_owned(), what: "its state cannot be written", source }
         })?;
         empty::finish(&self.editor, &journal)
     }
 
-    /// The journal of this name, which is kept.
-    fn journal(&self, id: &str) -> Result<Box<Journal>, JournalError> {
+    /// The journal of this name, of which nothing is being done.
+    fn journal(&self, id: &str) -> Result<(State, Box<Journal>), JournalError> {
         let unknown = || JournalError::Unknown { id: id.to_owned() };
         if !mlxman_store::is_safe_component(id) {
             return Err(unknown());
         }
         match Journal::find(self.editor.root(), id) {
-            Found::Journal(State::Kept, journal) => Ok(journal),
+            Found::Journal(state @ (State::Kept | State::Shared), journal) => Ok((state, journal)),
             Found::Journal(..) => {
                 let why = "it was not ended".to_owned();
                 Err(JournalError::Unreadable { id: id.to_owned(), store: self.store.clone(), why })
@@ -373,6 +393,12 @@ impl<'a> Trash<'a> {
     /// What a journal keeps.
     pub(crate) fn weigh(&self, id: &str) -> Freed {
         empty::weigh(self.editor.root(), id)
+    }
+
+    /// Whether a journal keeps things that can be freed.
+    pub fn keeps(&self, id: &str) -> bool {
+        mlxman_store::is_safe_component(id)
+            && matches!(Journal::find(self.editor.root(), id), Found::Journal(State::Kept, _))
     }
 
     /// Whether there is a journal of this name.
@@ -455,7 +481,10 @@ pub fn list(spec: &StoreSpec, root: &DirHandle) -> io::Result<Vec<TrashEntry>> {
                 entry.created_at = Some(journal.created_at);
                 entry.purpose = Some(journal.purpose);
                 entry.state = Some(state);
-                entry.rows = kept_rows(root, &journal);
+                entry.rows = match state {
+                    State::Shared | State::Copying => copies::shared_rows(root, &journal),
+                    _ => kept_rows(root, &journal),
+                };
             }
             Found::Unreadable(why) => entry.problem = Some(why),
             Found::Nothing if kept.items == 0 => continue,

@@ -3,7 +3,7 @@
 use std::ffi::CString;
 use std::io::{self, Read as _};
 
-use mlxman_store::{DirAttributes, Editor, EntryKind, LockFile};
+use mlxman_store::{DirAttributes, Editor, EntryKind, LockFile, Stat};
 
 use super::journal::{Action, Seen, slot_of, users_draft};
 use crate::plan::ItemKind;
@@ -46,7 +46,7 @@ impl std::fmt::Display for Failed {
 }
 
 /// What to do about an error.
-fn hint(error: &io::Error) -> &'static str {
+pub(crate) fn hint(error: &io::Error) -> &'static str {
     match error.kind() {
         io::ErrorKind::PermissionDenied => "; run it as the owner of the store, or mend its permissions",
         io::ErrorKind::CrossesDevices => {
@@ -59,6 +59,18 @@ fn hint(error: &io::Error) -> &'static str {
 }
 
 impl Seen {
+    /// A regular file as a stat shows it.
+    pub(crate) fn file(stat: &Stat) -> Self {
+        Seen {
+            kind: ItemKind::File,
+            device: stat.dev,
+            inode: stat.ino,
+            size: stat.size,
+            mtime_ns: stat.mtime_ns,
+            link_target: None,
+        }
+    }
+
     /// What is different about what lies at `path` now.
     pub(crate) fn difference(&self, editor: &Editor<'_>, path: &str) -> io::Result<Option<&'static str>> {
         let stat = editor.stat(path)?;
@@ -99,12 +111,23 @@ pub(crate) fn perform(editor: &Editor<'_>, id: &str, action: &Action) -> Result<
             editor.rename(&slot_of(id, *slot), path).map_err(system(path))?;
             Ok(Done::Yes)
         }
-        Action::Exchange { path, slot, old, .. } => {
+        Action::Exchange { path, slot, old, new, .. } => {
+            let _locks = Locks::of(editor, path)?;
             let slot = slot_of(id, *slot);
             if let Some(what) = old.difference(editor, path).map_err(system(path))? {
                 return Err(failed(path, Why::Changed(what.to_owned())));
             }
-            editor.exchange(path, &slot).map_err(system(path))?;
+            if let Some(what) = new.difference(editor, &slot).map_err(system(&slot))? {
+                let what = format!("was to get the content of another file, which {what}");
+                return Err(failed(path, Why::Changed(what)));
+            }
+            editor.exchange(path, &slot).map_err(|error| match error.kind() {
+                io::ErrorKind::InvalidInput | io::ErrorKind::Unsupported => {
+                    let what = "stays: its filesystem cannot exchange two files in one step".to_owned();
+                    failed(path, Why::Changed(what))
+                }
+                _ => failed(path, Why::System(error)),
+            })?;
             match old.difference(editor, &slot).map_err(system(path))? {
                 None => Ok(Done::Yes),
                 Some(what) => {
@@ -130,6 +153,8 @@ pub(crate) fn perform(editor: &Editor<'_>, id: &str, action: &Action) -> Result<
             Err(error) => Err(failed(path, Why::System(error))),
         },
         Action::Unlist { payload, line } => unlist(editor, id, payload, line),
+        // It was done before it was written down.
+        Action::Share { .. } => Ok(Done::Yes),
     }
 }
 
@@ -199,6 +224,8 @@ pub(crate) fn take_back(editor: &Editor<'_>, id: &str, action: &Action) -> Resul
             _ => Ok(()),
         },
         Action::Unlist { payload, line } => list_again(editor, id, payload, line),
+        // Nothing was moved for it: a copy is made only when somebody asks for one.
+        Action::Share { .. } => Ok(()),
     }
 }
 
@@ -252,12 +279,12 @@ fn make_parents(editor: &Editor<'_>, path: &str) -> io::Result<()> {
 }
 
 /// Locks of others that are held while something is moved: huggingface_hub's, beside the repos and beside a shared blob.
-struct Locks {
+pub(crate) struct Locks {
     _held: Vec<LockFile>,
 }
 
 impl Locks {
-    fn of(editor: &Editor<'_>, path: &str) -> Result<Self, Failed> {
+    pub(crate) fn of(editor: &Editor<'_>, path: &str) -> Result<Self, Failed> {
         let mut held = Vec::new();
         if let Some((dir, lock)) = lock_of(path) {
             let failed = |why| Failed { path: path.to_owned(), why };

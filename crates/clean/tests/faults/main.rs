@@ -1,6 +1,7 @@
 //! Apply, undo and empty, broken off at every single change that they make to a store.
 
 mod bench;
+mod dedupe;
 mod model;
 mod races;
 mod repair;

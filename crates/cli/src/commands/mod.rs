@@ -1,6 +1,7 @@
 //! One file a command.
 
 mod clean_apply;
+mod clean_dedupe;
 mod clean_explain;
 mod clean_hf;
 mod clean_preview;
@@ -45,6 +46,7 @@ pub(crate) fn run(command: Command, context: &Context) -> Result<Verdict> {
         Command::Clean(Clean::Preview(args)) => clean_preview::run(&args, context),
         Command::Clean(Clean::Apply(args)) => clean_apply::run(&args, context),
         Command::Clean(Clean::Hf(args)) => clean_hf::run(&args, context),
+        Command::Clean(Clean::Dedupe(args)) => clean_dedupe::run(&args, context),
         Command::Undo(args) => undo::run(&args, context),
         Command::Trash(Trash::List) => trash::list(context),
         Command::Trash(Trash::Empty(args)) => trash::empty(&args, context),

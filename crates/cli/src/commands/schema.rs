@@ -7,9 +7,10 @@ use crate::args::Schema;
 use crate::context::Context;
 use crate::exit::{Verdict, wrong};
 
-const NAMES: [&str; 14] = [
+const NAMES: [&str; 15] = [
     "applied",
     "catalog-entry",
+    "duplicates",
     "explain",
     "hub",
     "journal",
@@ -38,6 +39,7 @@ pub(super) fn run(args: &Schema, context: &Context) -> Result<Verdict> {
         "hub" => mlxman_clean::hub_schema().to_value(),
         "repairs" => mlxman_clean::repairs_schema().to_value(),
         "applied" => mlxman_clean::applied_schema().to_value(),
+        "duplicates" => mlxman_clean::duplicates_schema().to_value(),
         "journal" => mlxman_clean::journal_schema().to_value(),
         "trash" => mlxman_manifest::schema_of::<mlxman_clean::TrashListing>().to_value(),
         "undo" => mlxman_manifest::schema_of::<mlxman_clean::UndoReport>().to_value(),

@@ -81,6 +81,10 @@ fn table(listing: &TrashListing, context: &Context) -> Result<()> {
                 [one] => one.what.clone(),
                 [first, rest @ ..] => format!("{} and {} more", first.what, rest.len()),
             };
+            let what = match entry.state {
+                Some(State::Shared) => format!("{what} (one with others; undo makes copies)"),
+                _ => what,
+            };
             let when = entry.created_at.map_or_else(String::new, |at| age(Some(at), context.now));
             vec![entry.id.clone(), what, bytes(entry.reclaimable_bytes), when, entry.store.clone()]
         })
@@ -107,7 +111,9 @@ pub(super) fn empty(args: &Empty, context: &Context) -> Result<Verdict> {
     let is_chosen = |entry: &TrashEntry| {
         let asked = args.ids.is_empty() || args.ids.contains(&entry.id);
         let is_old = older.is_none_or(|age| entry.created_at.is_some_and(|at| context.now - at > age));
-        asked && is_old && entry.state == Some(State::Kept)
+        // What keeps nothing is forgotten only by its name.
+        let is_named = entry.state == Some(State::Shared) && args.ids.contains(&entry.id);
+        asked && is_old && (entry.state == Some(State::Kept) || is_named)
     };
     let chosen: Vec<&(StoreSpec, TrashEntry)> = found.iter().filter(|(_, entry)| is_chosen(entry)).collect();
     let total: u64 = chosen.iter().map(|(_, entry)| entry.reclaimable_bytes).sum();

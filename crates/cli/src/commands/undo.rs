@@ -15,7 +15,8 @@ pub(super) fn run(args: &Undo, context: &Context) -> Result<Verdict> {
     let stores = context.some_stores()?;
     recover(context, &stores);
     let (entries, _) = super::trash::entries(context, &stores);
-    let kept = || entries.iter().filter(|(_, entry)| entry.state == Some(State::Kept));
+    let can_be = |entry: &TrashEntry| matches!(entry.state, Some(State::Kept | State::Shared));
+    let kept = || entries.iter().filter(|(_, entry)| can_be(entry));
     let newest = || kept().max_by_key(|(_, entry)| (entry.created_at, entry.id.clone()));
     let id = match (&args.id, newest()) {
         (Some(id), _) => id.clone(),

@@ -30,8 +30,9 @@ struct Known {
     blake3: String,
 }
 
+/// BLAKE3 of files that syncs have hashed.
 #[derive(Debug, Default)]
-pub(super) struct Hashes {
+pub struct Hashes {
     by_inode: HashMap<(u64, u64), Known>,
     changed: bool,
 }
@@ -43,7 +44,8 @@ impl Hashes {
         Hashes { by_inode: known.into_iter().map(|one| ((one.dev, one.ino), one)).collect(), changed: false }
     }
 
-    pub(super) fn get(&self, stat: &Stat) -> Option<&str> {
+    /// What is known of a file whose size and time of modification are as they were then.
+    pub fn get(&self, stat: &Stat) -> Option<&str> {
         let known = self.by_inode.get(&(stat.dev, stat.ino))?;
         (known.size == stat.size && known.mtime_ns == stat.mtime_ns).then_some(known.blake3.as_str())
     }

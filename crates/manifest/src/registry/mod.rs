@@ -4,6 +4,7 @@
 //! <home>/manifests/<name>@<revision>-<hash>.manifest.json    one a model
 //! <home>/index.json                                          made again when lost
 //! <home>/hashes.json                                         BLAKE3 by device, inode, size and time; made again when lost
+//! <home>/dedupe.json                                         the same of what `clean dedupe` has read
 //! <home>/catalog/*.json                                      the user's own catalog entries
 //! <home>/checks.json                                         which contents were found whole, and when
 //! <home>/history.jsonl                                       what every verification found, a line each
@@ -43,6 +44,7 @@ use serde_json::Value;
 
 pub use checks::{CHUNK, Check, Checks, HashKind, KnownHash, Marks};
 pub use commit::{store_record, unusable};
+pub use hashes::Hashes;
 pub use index::{StoreProblem, StoreRecord};
 pub use load::of_store as store_problem;
 pub use observe::{StoreSurvey, Survey, SurveyedModel, files_stamp, scan_all};
@@ -163,6 +165,11 @@ impl Registry {
     /// Its directory.
     pub fn home(&self) -> &Path {
         &self.home
+    }
+
+    /// The hashes that syncs have kept; none where they cannot be read.
+    pub fn hashes(&self) -> Hashes {
+        Hashes::read(&self.home.join("hashes.json"))
     }
 
     /// Where the user's own catalog entries lie.

@@ -17,7 +17,7 @@ const FILE: u32 = 0o040;
 
 /// Who owns what lies in a store.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Sharing {
+pub struct SharedAccess {
     /// Users who own something in it.
     pub users: BTreeSet<u32>,
     /// The group of its root.
@@ -33,7 +33,7 @@ pub struct Sharing {
     pub unknown: u64,
 }
 
-impl Sharing {
+impl SharedAccess {
     /// Asks about everything below `root`. Links are left out: nobody asks for their permissions.
     ///
     /// # Errors
@@ -41,11 +41,11 @@ impl Sharing {
     pub fn of(root: &DirHandle) -> io::Result<Self> {
         let own = rustix::fs::fstat(root)?;
         let mode = raw_mode(&own);
-        let mut sharing = Sharing {
+        let mut sharing = SharedAccess {
             users: BTreeSet::from([own.st_uid]),
             group: own.st_gid,
             meant: mode & 0o2000 != 0,
-            ..Sharing::default()
+            ..SharedAccess::default()
         };
         sharing.note("", true, own.st_gid, mode);
         let entries = root.list()?;
@@ -118,7 +118,7 @@ mod tests {
             chmod(&root.join(dir), 0o2775);
         }
         chmod(&root.join("repo/blobs/one"), 0o664);
-        let ask = || Sharing::of(&DirHandle::open_root(&root).unwrap()).unwrap();
+        let ask = || SharedAccess::of(&DirHandle::open_root(&root).unwrap()).unwrap();
         let open = ask();
         assert!(open.is_shared() && open.meant, "{open:?}");
         assert_eq!((open.closed, open.example), (0, None));

@@ -135,6 +135,11 @@ fn reason(row: &Value) -> &str {
     row["reason"].as_str().unwrap_or_default()
 }
 
+/// The ten likeliest tokens that the fake worker tells.
+fn ten() -> Value {
+    (0..10).map(|at| json!([at, 10.0 - f64::from(at)])).collect()
+}
+
 #[test]
 fn a_model_in_good_health_passes_with_its_figures() {
     let bench = Bench::new(&["ok"]);
@@ -701,6 +706,14 @@ fn a_reference_beside_the_model_is_found() {
     let file = bench.lab.sandbox.work().join("answers.json");
     fs_err::write(&file, reference.to_string()).expect("a file");
     assert_eq!(bench.one(&["ok", "--answers", "answers.json"], 0)["answers"]["computed_by"], "somebody");
+    // The likeliest tokens count though no greedy one differs.
+    for (top10, code) in [(json!([[0, 10.0], [1, 9.0]]), 1), (json!([[0, 999.0]]), 1), (ten(), 0)] {
+        let mut reference = reference.clone();
+        reference["top10"] = top10;
+        fs_err::write(&file, reference.to_string()).expect("a file");
+        let row = bench.one(&["ok", "--answers", "answers.json"], code);
+        assert_eq!(reason(&row).contains("likeliest"), code == 1, "{row:#}");
+    }
     let _ = bench.verify(&["ok", "--answers", "nowhere.json"]).expect_code(2);
     fs_err::write(&file, "{}").expect("a file");
     let _ = bench.verify(&["ok", "--answers", "answers.json"]).expect_code(2);

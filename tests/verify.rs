@@ -720,6 +720,31 @@ fn a_reference_beside_the_model_is_found() {
 }
 
 #[test]
+fn a_damaged_reference_is_told() {
+    let bench = Bench::new(&["ok"]);
+    let place = bench.folder.path("ok").join("reference.json");
+    for text in [
+        r#"{"prompt_ids": [1,2"#,
+        r#"{"prompt_ids": [1], "logits_head": [NaN], "top10": [], "greedy": [0], "computed_by": ""}"#,
+        r#"{"prompt_ids": [-1], "logits_head": [0.5], "top10": [], "greedy": [0], "computed_by": ""}"#,
+        r#"{"greedy": "always"}"#,
+        "",
+    ] {
+        fs_err::write(&place, text).expect("a reference");
+        let row = bench.one(&["--answers", "auto"], 1);
+        assert_eq!(row["verdict"], "skipped", "{row:#}");
+        assert!(reason(&row).contains(place.to_str().expect("UTF-8")), "{row:#}");
+    }
+    assert!(bench.requests().is_empty());
+    // What is something else is no reference.
+    for text in [r#"{"title": "a book"}"#, "[1, 2]", "null"] {
+        fs_err::write(&place, text).expect("no reference");
+        let row = bench.one(&["--answers", "auto"], 0);
+        assert!(row["verdict"] == "pass" && row["notes"].to_string().contains("not compared"), "{row:#}");
+    }
+}
+
+#[test]
 fn a_question_without_end_is_not_asked() {
     let bench = Bench::new(&["ok"]);
     let ids = |count: usize| vec![1; count];

@@ -717,6 +717,15 @@ fn a_reference_beside_the_model_is_found() {
     let _ = bench.verify(&["ok", "--answers", "nowhere.json"]).expect_code(2);
     fs_err::write(&file, "{}").expect("a file");
     let _ = bench.verify(&["ok", "--answers", "answers.json"]).expect_code(2);
+    // What never ends, or is too large, is not read.
+    let large = fs_err::File::create(&file).expect("a file");
+    large.set_len((64 << 20) + 1).expect("a sparse file");
+    let pipe = bench.lab.sandbox.work().join("pipe");
+    rustix::fs::mkfifoat(rustix::fs::CWD, &pipe, 0o644.into()).expect("a pipe");
+    for (named, word) in [("answers.json", "larger"), ("pipe", "regular"), ("/dev/zero", "regular")] {
+        let out = bench.verify(&["ok", "--answers", named]).expect_code(2);
+        assert!(out.stderr.contains(named) && out.stderr.contains(word), "{out}");
+    }
 }
 
 #[test]

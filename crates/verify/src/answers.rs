@@ -1,9 +1,12 @@
 //! Known answers: what a model said of a fixed prompt once, and whether it still does.
 
-use std::path::PathBuf;
+use std::fs::File;
+use std::path::{Path, PathBuf};
 
 use chrono::{DateTime, Utc};
 use mlxman_manifest::AnswersCompared;
+use mlxman_manifest::formats::json::read_json;
+use rustix::fs::{Mode, OFlags};
 use serde::{Deserialize, Serialize};
 
 use crate::protocol::{Answers, Question};
@@ -20,6 +23,9 @@ const GREEDY: usize = 16;
 pub const MOST_PROMPT_TOKENS: usize = 8192;
 /// See [`MOST_PROMPT_TOKENS`].
 pub const MOST_GREEDY: usize = 1024;
+
+/// The largest file of answers that is read.
+pub(crate) const ANSWERS_LIMIT: u64 = 64 << 20;
 
 /// Relative errors that pass: of two computations in float32, and where one of them was in a half type. MLX adds up in
 /// another order on another device, and a half type has but 8 or 11 bits of a number.
@@ -55,6 +61,24 @@ pub struct KeptAnswers {
 }
 
 impl KeptAnswers {
+    /// Those of a file that somebody named.
+    ///
+    /// # Errors
+    /// Why there are none, for people: it is no regular file, cannot be read, is too large, or holds something else.
+    pub fn read(path: &Path) -> Result<Self, String> {
+        // NONBLOCK: a pipe must not hang the open.
+        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let file = rustix::fs::open(path, flags, Mode::empty()).map_err(|error| error.to_string())?;
+        let file = File::from(file);
+        if !file.metadata().map_err(|error| error.to_string())?.is_file() {
+            return Err("it is no regular file".to_owned());
+        }
+        let kept: Self =
+            read_json(file, ANSWERS_LIMIT).map_err(|error| format!("it does not hold answers: {error}"))?;
+        kept.check()?;
+        Ok(kept)
+    }
+
     /// Whether the question that they answer is one that can be asked.
     ///
     /// # Errors

@@ -11,15 +11,12 @@ use mlxman_manifest::{Format, Verdict, Verification, VerifiedLevel, VerifiedMode
 use mlxman_store::{FoundModel, Scan};
 use serde_json::Value;
 
-use crate::answers::{KeptAnswers, Reference, compare, question};
+use crate::answers::{ANSWERS_LIMIT, KeptAnswers, Reference, compare, question};
 use crate::judge::Judge;
 use crate::protocol::{DtypeChoice, EngineInfo, Level, Measure, Report, Request};
 use crate::structure::check;
 use crate::words;
 use crate::worker::{Ended, Launch, NoWorker, Watch, Worker};
-
-/// The largest file of answers that is read.
-const ANSWERS_LIMIT: u64 = 64 << 20;
 
 /// What a file of answers has, and hardly any other.
 const ANSWERS_KEYS: [&str; 3] = ["prompt_ids", "logits_head", "greedy"];

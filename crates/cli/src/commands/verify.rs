@@ -511,11 +511,8 @@ fn answering(args: &Verify) -> Result<Answering> {
         None => Answering::Not,
         Some(auto) if auto.as_os_str() == "auto" => Answering::Auto,
         Some(path) => {
-            let text = fs_err::read(path).map_err(|error| wrong(format!("--answers: {error}")))?;
-            let kept: KeptAnswers = serde_json::from_slice(&text).map_err(|error| {
-                wrong(format!("--answers {}: it does not hold answers: {error}", path.display()))
-            })?;
-            kept.check().map_err(|why| wrong(format!("--answers {}: {why}", path.display())))?;
+            let kept = KeptAnswers::read(path)
+                .map_err(|why| wrong(format!("--answers {}: {why}", path.display())))?;
             Answering::With(Box::new(Reference { path: path.clone(), kept }))
         }
     })

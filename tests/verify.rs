@@ -202,7 +202,7 @@ fn whatever_happens_to_one_model_is_its_result_alone() {
         }
     };
     failed("b-abort", &["SIGABRT", "while it loaded", "std::runtime_error", "b-abort"]);
-    failed("c-kill", &["SIGKILL", "memory", "--memory-limit"]);
+    failed("c-kill", &["SIGKILL", "by somebody", "memory", "--memory-limit"]);
     failed("d-hang", &["4 s", "--timeout"]);
     failed("e-garbage", &["protocol", "Loading checkpoint shards"]);
     failed("f-exit", &["status 7", "no use"]);
@@ -717,6 +717,11 @@ fn a_reference_beside_the_model_is_found() {
     let _ = bench.verify(&["ok", "--answers", "nowhere.json"]).expect_code(2);
     fs_err::write(&file, "{}").expect("a file");
     let _ = bench.verify(&["ok", "--answers", "answers.json"]).expect_code(2);
+    let mut empty = reference;
+    (empty["logits_head"], empty["greedy"]) = (json!([]), json!([]));
+    fs_err::write(&file, empty.to_string()).expect("a file");
+    let out = bench.verify(&["ok", "--answers", "answers.json"]).expect_code(1);
+    assert!(out.stdout.contains("nothing compared") && !out.stdout.contains("NaN"), "{out}");
     // What never ends, or is too large, is not read.
     let large = fs_err::File::create(&file).expect("a file");
     large.set_len((64 << 20) + 1).expect("a sparse file");

@@ -860,6 +860,8 @@ fn wrong_calls() {
         &["--jobs", "0"],
         &["--filter", "tps~x"],
         &["-g", "0"],
+        &["-g", "1048577"],
+        &["-p", "999999999"],
     ] {
         let out = bench.verify(args).expect_code(2);
         assert!(out.stdout.is_empty() && !out.stderr.is_empty(), "{out}");

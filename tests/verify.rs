@@ -135,6 +135,11 @@ fn reason(row: &Value) -> &str {
     row["reason"].as_str().unwrap_or_default()
 }
 
+/// The ten likeliest tokens that the fake worker tells.
+fn ten() -> Value {
+    (0..10).map(|at| json!([at, 10.0 - f64::from(at)])).collect()
+}
+
 #[test]
 fn a_model_in_good_health_passes_with_its_figures() {
     let bench = Bench::new(&["ok"]);
@@ -197,7 +202,7 @@ fn whatever_happens_to_one_model_is_its_result_alone() {
         }
     };
     failed("b-abort", &["SIGABRT", "while it loaded", "std::runtime_error", "b-abort"]);
-    failed("c-kill", &["SIGKILL", "memory", "--memory-limit"]);
+    failed("c-kill", &["SIGKILL", "by somebody", "memory", "--memory-limit"]);
     failed("d-hang", &["4 s", "--timeout"]);
     failed("e-garbage", &["protocol", "Loading checkpoint shards"]);
     failed("f-exit", &["status 7", "no use"]);
@@ -701,9 +706,56 @@ fn a_reference_beside_the_model_is_found() {
     let file = bench.lab.sandbox.work().join("answers.json");
     fs_err::write(&file, reference.to_string()).expect("a file");
     assert_eq!(bench.one(&["ok", "--answers", "answers.json"], 0)["answers"]["computed_by"], "somebody");
+    // The likeliest tokens count though no greedy one differs.
+    for (top10, code) in [(json!([[0, 10.0], [1, 9.0]]), 1), (json!([[0, 999.0]]), 1), (ten(), 0)] {
+        let mut reference = reference.clone();
+        reference["top10"] = top10;
+        fs_err::write(&file, reference.to_string()).expect("a file");
+        let row = bench.one(&["ok", "--answers", "answers.json"], code);
+        assert_eq!(reason(&row).contains("likeliest"), code == 1, "{row:#}");
+    }
     let _ = bench.verify(&["ok", "--answers", "nowhere.json"]).expect_code(2);
     fs_err::write(&file, "{}").expect("a file");
     let _ = bench.verify(&["ok", "--answers", "answers.json"]).expect_code(2);
+    let mut empty = reference;
+    (empty["logits_head"], empty["greedy"]) = (json!([]), json!([]));
+    fs_err::write(&file, empty.to_string()).expect("a file");
+    let out = bench.verify(&["ok", "--answers", "answers.json"]).expect_code(1);
+    assert!(out.stdout.contains("nothing compared") && !out.stdout.contains("NaN"), "{out}");
+    // What never ends, or is too large, is not read.
+    let large = fs_err::File::create(&file).expect("a file");
+    large.set_len((64 << 20) + 1).expect("a sparse file");
+    let pipe = bench.lab.sandbox.work().join("pipe");
+    rustix::fs::mkfifoat(rustix::fs::CWD, &pipe, 0o644.into()).expect("a pipe");
+    for (named, word) in [("answers.json", "larger"), ("pipe", "regular"), ("/dev/zero", "regular")] {
+        let out = bench.verify(&["ok", "--answers", named]).expect_code(2);
+        assert!(out.stderr.contains(named) && out.stderr.contains(word), "{out}");
+    }
+}
+
+#[test]
+fn a_damaged_reference_is_told() {
+    let bench = Bench::new(&["ok"]);
+    let place = bench.folder.path("ok").join("reference.json");
+    for text in [
+        r#"{"prompt_ids": [1,2"#,
+        r#"{"prompt_ids": [1], "logits_head": [NaN], "top10": [], "greedy": [0], "computed_by": ""}"#,
+        r#"{"prompt_ids": [-1], "logits_head": [0.5], "top10": [], "greedy": [0], "computed_by": ""}"#,
+        r#"{"greedy": "always"}"#,
+        "",
+    ] {
+        fs_err::write(&place, text).expect("a reference");
+        let row = bench.one(&["--answers", "auto"], 1);
+        assert_eq!(row["verdict"], "skipped", "{row:#}");
+        assert!(reason(&row).contains(place.to_str().expect("UTF-8")), "{row:#}");
+    }
+    assert!(bench.requests().is_empty());
+    // What is something else is no reference.
+    for text in [r#"{"title": "a book"}"#, "[1, 2]", "null"] {
+        fs_err::write(&place, text).expect("no reference");
+        let row = bench.one(&["--answers", "auto"], 0);
+        assert!(row["verdict"] == "pass" && row["notes"].to_string().contains("not compared"), "{row:#}");
+    }
 }
 
 #[test]
@@ -808,6 +860,8 @@ fn wrong_calls() {
         &["--jobs", "0"],
         &["--filter", "tps~x"],
         &["-g", "0"],
+        &["-g", "1048577"],
+        &["-p", "999999999"],
     ] {
         let out = bench.verify(args).expect_code(2);
         assert!(out.stdout.is_empty() && !out.stderr.is_empty(), "{out}");

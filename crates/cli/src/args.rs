@@ -216,6 +216,9 @@ pub(crate) enum Dtype {
     Float16,
 }
 
+/// The longest prompt, and the most tokens behind it, that are measured: no context is longer.
+const MOST_TOKENS: i64 = 1 << 20;
+
 #[derive(Debug, clap::Args)]
 pub(crate) struct Verify {
     /// Models: names, repo ids, NAME@REVISION, directories; all by default
@@ -244,11 +247,11 @@ pub(crate) struct Verify {
     /// Measure as mlx_lm.benchmark does: 512 prompt tokens, 128 generated ones, 5 trials
     #[arg(long, help_heading = "Measuring")]
     pub(crate) bench: bool,
-    /// Tokens of the prompt
-    #[arg(short = 'p', long, value_name = "N", help_heading = "Measuring", value_parser = clap::value_parser!(u32).range(1..))]
+    /// Tokens of the prompt, at most 1048576
+    #[arg(short = 'p', long, value_name = "N", help_heading = "Measuring", value_parser = clap::value_parser!(u32).range(1..=MOST_TOKENS))]
     pub(crate) prompt_tokens: Option<u32>,
-    /// Tokens to generate
-    #[arg(short = 'g', long, value_name = "N", help_heading = "Measuring", value_parser = clap::value_parser!(u32).range(1..))]
+    /// Tokens to generate, at most 1048576
+    #[arg(short = 'g', long, value_name = "N", help_heading = "Measuring", value_parser = clap::value_parser!(u32).range(1..=MOST_TOKENS))]
     pub(crate) generated_tokens: Option<u32>,
     /// Trials, of which the median counts
     #[arg(short = 'n', long, value_name = "N", help_heading = "Measuring", value_parser = clap::value_parser!(u32).range(1..))]

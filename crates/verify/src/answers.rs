@@ -1,9 +1,12 @@
 //! Known answers: what a model said of a fixed prompt once, and whether it still does.
 
-use std::path::PathBuf;
+use std::fs::File;
+use std::path::{Path, PathBuf};
 
 use chrono::{DateTime, Utc};
 use mlxman_manifest::AnswersCompared;
+use mlxman_manifest::formats::json::read_json;
+use rustix::fs::{Mode, OFlags};
 use serde::{Deserialize, Serialize};
 
 use crate::protocol::{Answers, Question};
@@ -20,6 +23,9 @@ const GREEDY: usize = 16;
 pub const MOST_PROMPT_TOKENS: usize = 8192;
 /// See [`MOST_PROMPT_TOKENS`].
 pub const MOST_GREEDY: usize = 1024;
+
+/// The largest file of answers that is read.
+pub(crate) const ANSWERS_LIMIT: u64 = 64 << 20;
 
 /// Relative errors that pass: of two computations in float32, and where one of them was in a half type. MLX adds up in
 /// another order on another device, and a half type has but 8 or 11 bits of a number.
@@ -55,6 +61,24 @@ pub struct KeptAnswers {
 }
 
 impl KeptAnswers {
+    /// Those of a file that somebody named.
+    ///
+    /// # Errors
+    /// Why there are none, for people: it is no regular file, cannot be read, is too large, or holds something else.
+    pub fn read(path: &Path) -> Result<Self, String> {
+        // NONBLOCK: a pipe must not hang the open.
+        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let file = rustix::fs::open(path, flags, Mode::empty()).map_err(|error| error.to_string())?;
+        let file = File::from(file);
+        if !file.metadata().map_err(|error| error.to_string())?.is_file() {
+            return Err("it is no regular file".to_owned());
+        }
+        let kept: Self =
+            read_json(file, ANSWERS_LIMIT).map_err(|error| format!("it does not hold answers: {error}"))?;
+        kept.check()?;
+        Ok(kept)
+    }
+
     /// Whether the question that they answer is one that can be asked.
     ///
     /// # Errors
@@ -97,8 +121,8 @@ impl Reference {
 /// second is why they differ too much, if they do.
 ///
 /// Greedy tokens count only where the answers were computed in the checkpoint's own type, or in the reference's: in another one two tokens that
-/// are as good as equally likely may change places, and all that follows with them. There the logits decide, those of
-/// the ten likeliest tokens included.
+/// are as good as equally likely may change places, and all that follows with them. The logits decide everywhere, those
+/// of the ten likeliest tokens included.
 pub fn compare(
     ours: &Answers,
     reference: &Reference,
@@ -111,37 +135,33 @@ pub fn compare(
     let tolerance = if halves { TOLERANCE_OF_HALVES } else { TOLERANCE };
     let error = relative_error(ours.logits_head.iter().copied(), theirs.logits_head.iter().copied());
     let matched = ours.greedy.iter().zip(&theirs.greedy).take_while(|(a, b)| a == b).count();
-    let shared: Vec<(f32, f32)> = theirs
-        .top10
-        .iter()
-        .filter_map(|(id, theirs)| Some((ours.top10.iter().find(|(own, _)| own == id)?.1, *theirs)))
-        .collect();
+    let shared = theirs.top10.iter().filter(|(id, _)| logit_of(&ours.top10, *id).is_some()).count();
     let compared = AnswersCompared {
         max_relative_error: error.filter(|error| error.is_finite()),
         greedy_matched: matched as u64,
         greedy_total: theirs.greedy.len() as u64,
         tolerance,
-        top10_matched: (!theirs.top10.is_empty()).then_some(shared.len() as u64),
+        top10_matched: (!theirs.top10.is_empty()).then_some(shared as u64),
         reference: Some(reference.path.display().to_string()),
         computed_by: Some(theirs.computed_by.clone()),
         dtype: dtype.map(str::to_owned),
     };
     let path = reference.path.display();
-    let passes = |error: Option<f64>| error.is_some_and(|error| error <= tolerance);
     let flipped = matched < theirs.greedy.len();
-    let why = if theirs.logits_head.is_empty() && theirs.greedy.is_empty() {
+    let nothing = theirs.logits_head.is_empty() && theirs.top10.is_empty() && theirs.greedy.is_empty();
+    let likeliest = likeliest_error(ours, theirs);
+    let why = if nothing {
         Some(format!("{path} has neither logits nor tokens to compare with"))
     } else if ours.logits_head.len() != theirs.logits_head.len() {
         let (a, b) = (ours.logits_head.len(), theirs.logits_head.len());
         Some(format!("it answered with {a} logits and {path} has {b}"))
-    } else if !theirs.logits_head.is_empty() && !passes(error) {
-        let error = error.filter(|error| error.is_finite()).map_or("NaN".to_owned(), |e| format!("{e:.2e}"));
-        Some(format!("its logits differ from {path} by {error}, where {tolerance:.0e} is allowed"))
+    } else if let Some(error) = error.filter(|error| !passes(*error, tolerance)) {
+        Some(differ("logits", error, &path, tolerance))
     } else if flipped && dtype.is_some() && (dtype == checkpoint || dtype == their_dtype) {
         let total = theirs.greedy.len();
         Some(format!("its greedy tokens are those of {path} only up to {matched} of {total}"))
-    } else if flipped && !theirs.top10.is_empty() && !top10_passes(&shared, tolerance) {
-        Some(format!("its likeliest tokens are not those of {path}"))
+    } else if let Some(error) = likeliest.filter(|error| !passes(*error, tolerance)) {
+        Some(differ("likeliest tokens", error, &path, tolerance))
     } else {
         None
     };
@@ -154,10 +174,50 @@ pub fn compare(
     (compared, why)
 }
 
-/// Whether the tokens that both have among their ten have the same logits, and there are any.
-fn top10_passes(shared: &[(f32, f32)], tolerance: f64) -> bool {
-    let error = relative_error(shared.iter().map(|pair| pair.0), shared.iter().map(|pair| pair.1));
-    !shared.is_empty() && error.is_some_and(|error| error <= tolerance)
+/// Whether an error is within the tolerance; what is no number is not.
+fn passes(error: f64, tolerance: f64) -> bool {
+    error <= tolerance
+}
+
+/// That something differs by too much, for people.
+fn differ(what: &str, error: f64, path: &std::path::Display<'_>, tolerance: f64) -> String {
+    if error.is_nan() {
+        format!("its {what} or those of {path} have NaN or infinity")
+    } else if error.is_infinite() {
+        format!("its {what} differ from {path}, where all logits are 0")
+    } else {
+        format!("its {what} differ from {path} by {error:.2e}, where {tolerance:.0e} is allowed")
+    }
+}
+
+fn logit_of(top: &[(u32, f32)], wanted: u32) -> Option<f32> {
+    top.iter().find(|(id, _)| *id == wanted).map(|(_, logit)| *logit)
+}
+
+/// By how much the likeliest tokens differ, over the greatest magnitude of all logits of the reference; `None` where it
+/// has none. A token that only one side has is as far off as it is greater than the other side's least: two that are
+/// as good as equally likely may change places at the end of the ten.
+fn likeliest_error(ours: &Answers, theirs: &Answers) -> Option<f64> {
+    let finite = |answers: &Answers| answers.top10.iter().all(|(_, logit)| logit.is_finite());
+    let least = |answers: &Answers| {
+        answers.top10.iter().map(|(_, logit)| f64::from(*logit)).fold(f64::INFINITY, f64::min)
+    };
+    if theirs.top10.is_empty() {
+        return None;
+    }
+    if ours.top10.is_empty() || !finite(ours) || !finite(theirs) {
+        return Some(f64::NAN);
+    }
+    let magnitude = theirs.top10.iter().map(|(_, logit)| logit).chain(&theirs.logits_head);
+    let magnitude = magnitude.map(|logit| f64::from(logit.abs())).fold(0.0, f64::max);
+    let of_theirs = theirs.top10.iter().map(|(id, logit)| match logit_of(&ours.top10, *id) {
+        Some(own) => (f64::from(own) - f64::from(*logit)).abs(),
+        None => f64::from(*logit) - least(ours),
+    });
+    let of_ours = ours.top10.iter().filter(|(id, _)| logit_of(&theirs.top10, *id).is_none());
+    let of_ours = of_ours.map(|(_, logit)| f64::from(*logit) - least(theirs));
+    let difference = of_theirs.chain(of_ours).fold(0.0, f64::max);
+    Some(if difference == 0.0 { 0.0 } else { difference / magnitude })
 }
 
 /// The greatest difference over the greatest magnitude of the reference; `None` where there is nothing to compare.
@@ -230,6 +290,41 @@ mod tests {
     }
 
     #[test]
+    fn the_likeliest_tokens_count_whatever_the_greedy_ones_are() {
+        let why = |ours: &[(u32, f32)], theirs: &[(u32, f32)]| {
+            let mut reference = reference("float32");
+            reference.kept.answers.top10 = theirs.to_vec();
+            let ours = Answers { top10: ours.to_vec(), ..answers() };
+            compare(&ours, &reference, Some("float32"), Some("float32")).1
+        };
+        let own = [(2, 2.0), (0, 1.0)];
+        // In any order, and another one at the end where the two are as good as equally likely.
+        for same in [&[][..], &own, &[(0, 1.0), (2, 2.0)], &[(2, 2.001), (0, 0.999)], &[(2, 2.0), (9, 1.003)]]
+        {
+            assert_eq!(why(&own, same), None, "{same:?}");
+        }
+        for other in [
+            &[(2, 999.0), (0, 999.0)][..],
+            &[(1_000_000_000, 999.0)],
+            &[(2, 2.0), (9, 1.5)],
+            &[(2, 2.0), (0, 1.1)],
+            &[(8, 0.5), (9, 0.4)],
+            &[(2, f32::INFINITY), (0, 1.0)],
+        ] {
+            assert!(why(&own, other).is_some_and(|why| why.contains("likeliest")), "{other:?}");
+        }
+        assert!(why(&[], &own).is_some() && why(&[(2, f32::NAN), (0, 1.0)], &own).is_some());
+    }
+
+    #[test]
+    fn logits_that_are_all_zero_are_told() {
+        let mut zero = reference("float32");
+        zero.kept.answers.logits_head = vec![0.0; 3];
+        let (compared, why) = compare(&answers(), &zero, Some("float32"), Some("float32"));
+        assert!(compared.max_relative_error.is_none() && why.unwrap().contains("all logits are 0"));
+    }
+
+    #[test]
     fn what_is_no_number_never_passes() {
         let mut ours = answers();
         ours.logits_head[1] = f32::NAN;
@@ -244,6 +339,7 @@ mod tests {
         let mut empty = reference("float32");
         empty.kept.answers.logits_head.clear();
         empty.kept.answers.greedy.clear();
+        empty.kept.answers.top10.clear();
         let mut ours = answers();
         ours.logits_head.clear();
         ours.greedy.clear();

@@ -50,8 +50,8 @@ impl Judge<'_> {
         let path = self.path;
         let reason = match ended {
             Ended::Signal(9) => format!(
-                "the worker was killed (SIGKILL) {at}, most likely because memory ran out{said}; close other programs, \
-                 or refuse such models with --memory-limit"
+                "the worker was killed (SIGKILL) {at}: by somebody, or by the system because memory ran out{said}; \
+                 then close other programs, or refuse such models with --memory-limit"
             ),
             Ended::Signal(signal) => format!(
                 "the worker crashed ({}) {at}{said}; if the files in {path} are whole, this is worth a report",

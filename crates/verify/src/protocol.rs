@@ -102,7 +102,8 @@ pub struct Answers {
     pub prompt_ids: Vec<u32>,
     /// The first logits of the prompt's last position.
     pub logits_head: Vec<f32>,
-    /// The ten tokens with the greatest logits there, with these, greatest first.
+    /// The ten tokens with the greatest logits there, with these, greatest first. A reference may be without them.
+    #[serde(default)]
     pub top10: Vec<(u32, f32)>,
     /// The tokens that follow when the most likely one is taken each time.
     pub greedy: Vec<u32>,

@@ -9,16 +9,17 @@ use chrono::{DateTime, Utc};
 use mlxman_manifest::formats::json::read_json;
 use mlxman_manifest::{Format, Verdict, Verification, VerifiedLevel, VerifiedModel};
 use mlxman_store::{FoundModel, Scan};
+use serde_json::Value;
 
-use crate::answers::{KeptAnswers, Reference, compare, question};
+use crate::answers::{ANSWERS_LIMIT, KeptAnswers, Reference, compare, question};
 use crate::judge::Judge;
 use crate::protocol::{DtypeChoice, EngineInfo, Level, Measure, Report, Request};
 use crate::structure::check;
 use crate::words;
 use crate::worker::{Ended, Launch, NoWorker, Watch, Worker};
 
-/// The largest file of answers that is read.
-const ANSWERS_LIMIT: u64 = 64 << 20;
+/// What a file of answers has, and hardly any other.
+const ANSWERS_KEYS: [&str; 3] = ["prompt_ids", "logits_head", "greedy"];
 
 /// One model to verify.
 pub struct Task<'a> {
@@ -522,9 +523,13 @@ fn reference(task: &Task<'_>, judge: &Judge<'_>, plan: &Plan<'_>) -> Result<Opti
     let Some(file) = task.found.file("reference.json") else { return Ok(None) };
     let path = task.path.join("reference.json");
     let opened = task.scan.open(file).map_err(|error| unreadable(&path, &error))?;
-    // A file of that name may be something else of the model's; then there is nothing to compare with.
-    match read_json(opened, ANSWERS_LIMIT) {
-        Ok(kept) => usable(path, kept),
-        Err(_) => Ok(None),
+    match read_json::<Value>(opened, ANSWERS_LIMIT) {
+        // A file of that name may be something else of the model's; then there is nothing to compare with.
+        Ok(other) if !ANSWERS_KEYS.iter().any(|key| other.get(key).is_some()) => Ok(None),
+        Ok(answers) => match serde_json::from_value(answers) {
+            Ok(kept) => usable(path, kept),
+            Err(error) => Err(unreadable(&path, &error)),
+        },
+        Err(error) => Err(unreadable(&path, &error)),
     }
 }

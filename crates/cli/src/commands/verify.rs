@@ -511,11 +511,8 @@ fn answering(args: &Verify) -> Result<Answering> {
         None => Answering::Not,
         Some(auto) if auto.as_os_str() == "auto" => Answering::Auto,
         Some(path) => {
-            let text = fs_err::read(path).map_err(|error| wrong(format!("--answers: {error}")))?;
-            let kept: KeptAnswers = serde_json::from_slice(&text).map_err(|error| {
-                wrong(format!("--answers {}: it does not hold answers: {error}", path.display()))
-            })?;
-            kept.check().map_err(|why| wrong(format!("--answers {}: {why}", path.display())))?;
+            let kept = KeptAnswers::read(path)
+                .map_err(|why| wrong(format!("--answers {}: {why}", path.display())))?;
             Answering::With(Box::new(Reference { path: path.clone(), kept }))
         }
     })
@@ -612,6 +609,13 @@ fn table(results: &[VerifiedModel], context: &Context) -> Result<()> {
 
 /// How known answers compare, in short.
 pub(super) fn answers(compared: &AnswersCompared) -> String {
-    let error = compared.max_relative_error.map_or_else(|| "NaN".to_owned(), |error| format!("{error:.1e}"));
-    format!("{error} off, {} of {} tokens", compared.greedy_matched, compared.greedy_total)
+    let error = compared.max_relative_error.map(|error| format!("{error:.1e} off"));
+    let tokens = (compared.greedy_total > 0)
+        .then(|| format!("{} of {} tokens", compared.greedy_matched, compared.greedy_total));
+    let parts: Vec<String> = error.into_iter().chain(tokens).collect();
+    match (parts.is_empty(), compared.top10_matched) {
+        (false, _) => parts.join(", "),
+        (true, Some(matched)) => format!("{matched} of the likeliest tokens"),
+        (true, None) => "nothing compared".to_owned(),
+    }
 }

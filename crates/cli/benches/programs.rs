@@ -16,7 +16,7 @@ use std::process::{Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
 
 use mlxman_testkit::safetensors::{Dtype, Tensor, header};
-use mlxman_testkit::{HubStore, ModelSpec, Sandbox, big_tree, git_sha1, sha1_hex, sha256_hex};
+use mlxman_testkit::{BigTree, HubStore, ModelSpec, Sandbox, big_tree, git_sha1, sha1_hex, sha256_hex};
 
 /// How much is measured.
 struct Size {
@@ -86,11 +86,14 @@ fn size(args: &[String]) -> Option<Size> {
 /// A hub cache of this many repos with 13 links each, whose weights are holes with valid headers.
 fn tree(size: &Size, repos: usize) -> Sandbox {
     let sandbox = Sandbox::new(env!("CARGO_BIN_EXE_mlxman"));
-    let made = big_tree(&sandbox.hf_home().join("hub"), repos, 13);
+    tell(size, big_tree(&sandbox.hf_home().join("hub"), repos, 13));
+    sandbox
+}
+
+fn tell(size: &Size, made: BigTree) {
     if !size.test {
         println!("\n{} repos, {} links, {:.1} TB apparent", made.repos, made.links, made.bytes as f64 / 1e12);
     }
-    sandbox
 }
 
 fn registry_of(sandbox: &Sandbox) {
@@ -173,6 +176,56 @@ fn warm(size: &Size, sandbox: &Sandbox, rounds: usize, title: &str) {
         &times,
         &[("sync --fast", "du -s"), ("sync --fast", "hf-fm status"), ("sync --fast", "hf cache ls")],
     );
+}
+
+/// What a plan costs beyond the scan that a sync does too: one of what is safe to go, and one of everything.
+fn planning(size: &Size) {
+    let sandbox = Sandbox::new(env!("CARGO_BIN_EXE_mlxman"));
+    tell(size, big_tree(&sandbox.hf_home().join("hub"), size.repos, 24));
+    registry_of(&sandbox);
+    let cases = [
+        mlxman(&sandbox, "sync --fast", &["sync", "--fast", "--quiet"]),
+        mlxman(&sandbox, "preview", &["clean", "preview"]),
+        mlxman(&sandbox, "preview of all", &["clean", "preview", "--models", "*"]),
+    ];
+    let times = measure(size, size.rounds, &cases);
+    report(size, "plans", &times, &[("preview", "sync --fast"), ("preview of all", "sync --fast")]);
+}
+
+const APPLY: [&str; 6] = ["clean", "apply", "--models", "*", "--yes", "--quiet"];
+
+/// Ten thousand files and links moved into the trash, put back, and freed.
+fn removing(size: &Size) {
+    let sandbox = tree(size, size.repos * 385 / 1000 + 1);
+    registry_of(&sandbox);
+    let hub = sandbox.hf_home().join("hub");
+    let run = |args: &[&str]| drop(sandbox.run(args).success());
+    let is_moved = || hub.join(".mlxman-trash").exists();
+    let there = || {
+        let mut names = fs_err::read_dir(&hub).expect("the store").flatten();
+        if is_moved() {
+            run(&["undo", "--quiet"]);
+        } else if !names.any(|entry| entry.file_name().to_string_lossy().starts_with("models--")) {
+            let _ = big_tree(&hub, size.repos * 385 / 1000 + 1, 13);
+            registry_of(&sandbox);
+        }
+    };
+    let moved = || {
+        if !is_moved() {
+            there();
+            run(&APPLY);
+        }
+    };
+    let mut cases = [
+        mlxman(&sandbox, "clean apply", &APPLY),
+        mlxman(&sandbox, "undo", &["undo", "--quiet"]),
+        mlxman(&sandbox, "trash empty", &["trash", "empty", "--yes", "--quiet"]),
+    ];
+    cases[0].before = Box::new(there);
+    cases[1].before = Box::new(moved);
+    cases[2].before = Box::new(moved);
+    let times = measure(size, size.rounds.div_ceil(3), &cases);
+    report(size, "removing", &times, &[]);
 }
 
 /// The first full sync of some gigabytes that lie in the page cache.

@@ -71,11 +71,21 @@ fn whole(dir: &DirHandle, entry: &crate::access::Entry, path: &str, items: &mut 
 
 /// Lock files and what file managers leave, in a directory whose other content has owners.
 fn noise(dir: &DirHandle, path: &str, items: &mut Vec<StrayItem>) {
-    let Ok(entries) = dir.list() else { return };
-    for entry in entries {
-        if let Some(name) = entry.name().filter(|name| is_desktop_noise(name) || name.ends_with(".lock")) {
-            let path = format!("{path}/{name}");
-            items.push(StrayItem { path, stat: entry.stat, link_target: None });
+    let mut names = Vec::new();
+    // Blobs are many: only what is looked for gets a stat.
+    let read = dir.for_each_name(|name| {
+        let text = name.to_str().unwrap_or_default();
+        if is_desktop_noise(text) || text.ends_with(".lock") {
+            names.push(name.to_owned());
+        }
+    });
+    if read.is_err() {
+        return;
+    }
+    names.sort_unstable();
+    for name in names {
+        if let (Ok(text), Ok(stat)) = (name.to_str(), dir.stat_of(&name)) {
+            items.push(StrayItem { path: format!("{path}/{text}"), stat, link_target: None });
         }
     }
 }

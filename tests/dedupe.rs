@@ -453,8 +453,6 @@ fn sharing() -> Option<tempfile::TempDir> {
     let dir = tempfile::tempdir_in(named.clone().unwrap_or_else(std::env::temp_dir)).expect("a directory");
     let kind = mlxman_store::Filesystem::of(dir.path()).expect("a filesystem").kind;
     let shares = named.is_some() || matches!(kind.as_deref(), Some("btrfs" | "apfs"));
-    if !shares {
-    }
     shares.then_some(dir)
 }
 

@@ -102,8 +102,8 @@ integrity\t'The contents are those that hashes name: all are read, and nothing i
 load\t'Every tensor was read through MLX and is finite'
 generate\t'A prompt was read and tokens were generated'"
 complete -c mlxman -n "__fish_mlxman_using_subcommand verify" -l budget -d 'With `--level integrity`: read for so long, what was checked longest ago first; seconds, or 90s, 10m, 2h' -r
-complete -c mlxman -n "__fish_mlxman_using_subcommand verify" -s p -l prompt-tokens -d 'Tokens of the prompt' -r
-complete -c mlxman -n "__fish_mlxman_using_subcommand verify" -s g -l generated-tokens -d 'Tokens to generate' -r
+complete -c mlxman -n "__fish_mlxman_using_subcommand verify" -s p -l prompt-tokens -d 'Tokens of the prompt, at most 1048576' -r
+complete -c mlxman -n "__fish_mlxman_using_subcommand verify" -s g -l generated-tokens -d 'Tokens to generate, at most 1048576' -r
 complete -c mlxman -n "__fish_mlxman_using_subcommand verify" -s n -l trials -d 'Trials, of which the median counts' -r
 complete -c mlxman -n "__fish_mlxman_using_subcommand verify" -l dtype -d 'In what type to compute' -r -f -a "auto\t'The checkpoint\'s on Metal and CUDA, float32 on the CPU'
 checkpoint\t'The checkpoint\'s own'
@@ -192,15 +192,16 @@ complete -c mlxman -n "__fish_mlxman_using_subcommand unpin" -l config -d 'Read 
 complete -c mlxman -n "__fish_mlxman_using_subcommand unpin" -l json -d 'Print JSON instead of a table'
 complete -c mlxman -n "__fish_mlxman_using_subcommand unpin" -s q -l quiet -d 'Print no status, only data and errors'
 complete -c mlxman -n "__fish_mlxman_using_subcommand unpin" -s h -l help -d 'Print help'
-complete -c mlxman -n "__fish_mlxman_using_subcommand clean; and not __fish_seen_subcommand_from preview apply hf" -l store -d 'Use only this store, as hub=PATH or folder=PATH (repeatable); a word without `=` selects among the known stores' -r
-complete -c mlxman -n "__fish_mlxman_using_subcommand clean; and not __fish_seen_subcommand_from preview apply hf" -l store-timeout -d 'Give up a store that does not answer for so long' -r
-complete -c mlxman -n "__fish_mlxman_using_subcommand clean; and not __fish_seen_subcommand_from preview apply hf" -l config -d 'Read this configuration instead of $XDG_CONFIG_HOME/mlxman/config.toml' -r -F
-complete -c mlxman -n "__fish_mlxman_using_subcommand clean; and not __fish_seen_subcommand_from preview apply hf" -l json -d 'Print JSON instead of a table'
-complete -c mlxman -n "__fish_mlxman_using_subcommand clean; and not __fish_seen_subcommand_from preview apply hf" -s q -l quiet -d 'Print no status, only data and errors'
-complete -c mlxman -n "__fish_mlxman_using_subcommand clean; and not __fish_seen_subcommand_from preview apply hf" -s h -l help -d 'Print help'
-complete -c mlxman -n "__fish_mlxman_using_subcommand clean; and not __fish_seen_subcommand_from preview apply hf" -f -a "preview" -d 'Show what matches, or without filters what is safe to go; nothing is touched'
-complete -c mlxman -n "__fish_mlxman_using_subcommand clean; and not __fish_seen_subcommand_from preview apply hf" -f -a "apply" -d 'Do what a preview showed: move it into the store\'s trash, from where `mlxman undo` puts it back'
-complete -c mlxman -n "__fish_mlxman_using_subcommand clean; and not __fish_seen_subcommand_from preview apply hf" -f -a "hf" -d 'See all that a hub cache holds, with what `hf cache ls` leaves out; or remove repos by their ids'
+complete -c mlxman -n "__fish_mlxman_using_subcommand clean; and not __fish_seen_subcommand_from preview apply dedupe hf" -l store -d 'Use only this store, as hub=PATH or folder=PATH (repeatable); a word without `=` selects among the known stores' -r
+complete -c mlxman -n "__fish_mlxman_using_subcommand clean; and not __fish_seen_subcommand_from preview apply dedupe hf" -l store-timeout -d 'Give up a store that does not answer for so long' -r
+complete -c mlxman -n "__fish_mlxman_using_subcommand clean; and not __fish_seen_subcommand_from preview apply dedupe hf" -l config -d 'Read this configuration instead of $XDG_CONFIG_HOME/mlxman/config.toml' -r -F
+complete -c mlxman -n "__fish_mlxman_using_subcommand clean; and not __fish_seen_subcommand_from preview apply dedupe hf" -l json -d 'Print JSON instead of a table'
+complete -c mlxman -n "__fish_mlxman_using_subcommand clean; and not __fish_seen_subcommand_from preview apply dedupe hf" -s q -l quiet -d 'Print no status, only data and errors'
+complete -c mlxman -n "__fish_mlxman_using_subcommand clean; and not __fish_seen_subcommand_from preview apply dedupe hf" -s h -l help -d 'Print help'
+complete -c mlxman -n "__fish_mlxman_using_subcommand clean; and not __fish_seen_subcommand_from preview apply dedupe hf" -f -a "preview" -d 'Show what matches, or without filters what is safe to go; nothing is touched'
+complete -c mlxman -n "__fish_mlxman_using_subcommand clean; and not __fish_seen_subcommand_from preview apply dedupe hf" -f -a "apply" -d 'Do what a preview showed: move it into the store\'s trash, from where `mlxman undo` puts it back'
+complete -c mlxman -n "__fish_mlxman_using_subcommand clean; and not __fish_seen_subcommand_from preview apply dedupe hf" -f -a "dedupe" -d 'Find equal files across models and stores, and what one copy of them would save; with --apply, make one copy'
+complete -c mlxman -n "__fish_mlxman_using_subcommand clean; and not __fish_seen_subcommand_from preview apply dedupe hf" -f -a "hf" -d 'See all that a hub cache holds, with what `hf cache ls` leaves out; or remove repos by their ids'
 complete -c mlxman -n "__fish_mlxman_using_subcommand clean; and __fish_seen_subcommand_from preview" -l models -d 'Models by name, repo id or glob, with @REVISION or without' -r
 complete -c mlxman -n "__fish_mlxman_using_subcommand clean; and __fish_seen_subcommand_from preview" -l tags -d 'Models with any of these tags' -r
 complete -c mlxman -n "__fish_mlxman_using_subcommand clean; and __fish_seen_subcommand_from preview" -l quantization -d 'Models with any of these quantizations: 4bit, 8bit, bf16, mxfp4, mixed, mixed-4-8bit, Q4_K_M' -r
@@ -255,6 +256,17 @@ complete -c mlxman -n "__fish_mlxman_using_subcommand clean; and __fish_seen_sub
 complete -c mlxman -n "__fish_mlxman_using_subcommand clean; and __fish_seen_subcommand_from apply" -l json -d 'Print JSON instead of a table'
 complete -c mlxman -n "__fish_mlxman_using_subcommand clean; and __fish_seen_subcommand_from apply" -s q -l quiet -d 'Print no status, only data and errors'
 complete -c mlxman -n "__fish_mlxman_using_subcommand clean; and __fish_seen_subcommand_from apply" -s h -l help -d 'Print help'
+complete -c mlxman -n "__fish_mlxman_using_subcommand clean; and __fish_seen_subcommand_from dedupe" -l min-size -d 'Leave files of fewer bytes alone, such as 64MB; 1 MiB by default' -r
+complete -c mlxman -n "__fish_mlxman_using_subcommand clean; and __fish_seen_subcommand_from dedupe" -l store -d 'Use only this store, as hub=PATH or folder=PATH (repeatable); a word without `=` selects among the known stores' -r
+complete -c mlxman -n "__fish_mlxman_using_subcommand clean; and __fish_seen_subcommand_from dedupe" -l store-timeout -d 'Give up a store that does not answer for so long' -r
+complete -c mlxman -n "__fish_mlxman_using_subcommand clean; and __fish_seen_subcommand_from dedupe" -l config -d 'Read this configuration instead of $XDG_CONFIG_HOME/mlxman/config.toml' -r -F
+complete -c mlxman -n "__fish_mlxman_using_subcommand clean; and __fish_seen_subcommand_from dedupe" -l apply -d 'Make one copy of equal files: they share their blocks, and each stays a file of its own; without this they are only shown'
+complete -c mlxman -n "__fish_mlxman_using_subcommand clean; and __fish_seen_subcommand_from dedupe" -s y -l yes -d 'Do not ask'
+complete -c mlxman -n "__fish_mlxman_using_subcommand clean; and __fish_seen_subcommand_from dedupe" -l hardlink -d 'Make them one file with several names, where the filesystem does not let files share blocks: to edit one is then to edit all of them, and they have the times of the one that stays'
+complete -c mlxman -n "__fish_mlxman_using_subcommand clean; and __fish_seen_subcommand_from dedupe" -l now -d 'Free the space at once; `mlxman undo` then has to copy'
+complete -c mlxman -n "__fish_mlxman_using_subcommand clean; and __fish_seen_subcommand_from dedupe" -l json -d 'Print JSON instead of a table'
+complete -c mlxman -n "__fish_mlxman_using_subcommand clean; and __fish_seen_subcommand_from dedupe" -s q -l quiet -d 'Print no status, only data and errors'
+complete -c mlxman -n "__fish_mlxman_using_subcommand clean; and __fish_seen_subcommand_from dedupe" -s h -l help -d 'Print help'
 complete -c mlxman -n "__fish_mlxman_using_subcommand clean; and __fish_seen_subcommand_from hf" -l pattern -d 'Show what would go of repos with this id, or of all that a glob matches; `--yes` does it' -r
 complete -c mlxman -n "__fish_mlxman_using_subcommand clean; and __fish_seen_subcommand_from hf" -l hf-home -d 'Look in this directory\'s `hub` instead of the known hub caches' -r -F
 complete -c mlxman -n "__fish_mlxman_using_subcommand clean; and __fish_seen_subcommand_from hf" -l out -d 'Also write the plan to this file, for `mlxman clean apply`' -r -F

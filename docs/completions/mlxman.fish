@@ -102,8 +102,8 @@ integrity\t'The contents are those that hashes name: all are read, and nothing i
 load\t'Every tensor was read through MLX and is finite'
 generate\t'A prompt was read and tokens were generated'"
 complete -c mlxman -n "__fish_mlxman_using_subcommand verify" -l budget -d 'With `--level integrity`: read for so long, what was checked longest ago first; seconds, or 90s, 10m, 2h' -r
-complete -c mlxman -n "__fish_mlxman_using_subcommand verify" -s p -l prompt-tokens -d 'Tokens of the prompt' -r
-complete -c mlxman -n "__fish_mlxman_using_subcommand verify" -s g -l generated-tokens -d 'Tokens to generate' -r
+complete -c mlxman -n "__fish_mlxman_using_subcommand verify" -s p -l prompt-tokens -d 'Tokens of the prompt, at most 1048576' -r
+complete -c mlxman -n "__fish_mlxman_using_subcommand verify" -s g -l generated-tokens -d 'Tokens to generate, at most 1048576' -r
 complete -c mlxman -n "__fish_mlxman_using_subcommand verify" -s n -l trials -d 'Trials, of which the median counts' -r
 complete -c mlxman -n "__fish_mlxman_using_subcommand verify" -l dtype -d 'In what type to compute' -r -f -a "auto\t'The checkpoint\'s on Metal and CUDA, float32 on the CPU'
 checkpoint\t'The checkpoint\'s own'

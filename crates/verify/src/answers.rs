@@ -160,10 +160,10 @@ pub fn compare(
     } else if flipped && dtype.is_some() && (dtype == checkpoint || dtype == their_dtype) {
         let total = theirs.greedy.len();
         Some(format!("its greedy tokens are those of {path} only up to {matched} of {total}"))
-    } else if let Some(error) = likeliest.filter(|error| !passes(*error, tolerance)) {
-        Some(differ("likeliest tokens", error, &path, tolerance))
     } else {
-        None
+        likeliest
+            .filter(|error| !passes(*error, tolerance))
+            .map(|error| differ("likeliest tokens", error, &path, tolerance))
     };
     let why = why.map(|why| {
         format!(

@@ -161,8 +161,9 @@ pub fn compare(
         let total = theirs.greedy.len();
         Some(format!("its greedy tokens are those of {path} only up to {matched} of {total}"))
     } else {
-        let far = likeliest.filter(|error| !passes(*error, tolerance));
-        far.map(|error| differ("likeliest tokens", error, &path, tolerance))
+        likeliest
+            .filter(|error| !passes(*error, tolerance))
+            .map(|error| differ("likeliest tokens", error, &path, tolerance))
     };
     let why = why.map(|why| {
         format!(

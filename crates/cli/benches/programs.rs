@@ -55,6 +55,8 @@ fn main() -> ExitCode {
     registry_of(&many);
     warm(&size, &many, size.rounds.div_ceil(3), "warm, ten times the repos");
     drop(many);
+    planning(&size);
+    removing(&size);
     hashing(&size);
     integrity(&size);
     second_sync(&size);

@@ -61,6 +61,7 @@ fn store() -> Lab {
     lab
 }
 
+const NOTHING: [PathBuf; 0] = [];
 const APPLY: [&str; 5] = ["clean", "apply", "--models", "acme/*", "--yes"];
 const ROUNDS: usize = 28;
 
@@ -68,7 +69,7 @@ const ROUNDS: usize = 28;
 fn killed(lab: &Lab, args: &[&str], round: usize, whole: Duration) {
     let parts = u32::try_from(round * 29 % 97).expect("small");
     let mut child = lab.spawn(args);
-    if round % 3 == 0 {
+    if round.is_multiple_of(3) {
         std::thread::sleep(whole * parts / 97);
     } else {
         // Where the moves are is a small part of the time: it begins when a journal gets its name, or another one.
@@ -119,7 +120,7 @@ fn at_random_moments() {
     let apply = time(&lab, &APPLY);
     let after = tree(root);
     let undo = time(&lab, &["undo"]);
-    assert_eq!(differing(&tree(root), &before), [PathBuf::new(); 0]);
+    assert_eq!(differing(&tree(root), &before), NOTHING);
 
     for round in 0..ROUNDS {
         let where_ = format!("round {round}");
@@ -133,7 +134,7 @@ fn at_random_moments() {
         let entries = kept(&lab);
         let now = tree(root);
         if entries.is_empty() {
-            assert_eq!(differing(&now, &before), [PathBuf::new(); 0], "{where_}");
+            assert_eq!(differing(&now, &before), NOTHING, "{where_}");
         } else {
             let moved = |tree: &Tree| -> Vec<PathBuf> { tree.keys().cloned().collect() };
             let is_own = |path: &PathBuf| !path.starts_with(".mlxman-trash");

@@ -61,6 +61,7 @@ fn store() -> Lab {
     lab
 }
 
+const NOTHING: [PathBuf; 0] = [];
 const APPLY: [&str; 5] = ["clean", "apply", "--models", "acme/*", "--yes"];
 const ROUNDS: usize = 28;
 
@@ -119,7 +120,7 @@ fn at_random_moments() {
     let apply = time(&lab, &APPLY);
     let after = tree(root);
     let undo = time(&lab, &["undo"]);
-    assert_eq!(differing(&tree(root), &before), Vec::<PathBuf>::new());
+    assert_eq!(differing(&tree(root), &before), NOTHING);
 
     for round in 0..ROUNDS {
         let where_ = format!("round {round}");
@@ -133,7 +134,7 @@ fn at_random_moments() {
         let entries = kept(&lab);
         let now = tree(root);
         if entries.is_empty() {
-            assert_eq!(differing(&now, &before), Vec::<PathBuf>::new(), "{where_}");
+            assert_eq!(differing(&now, &before), NOTHING, "{where_}");
         } else {
             let moved = |tree: &Tree| -> Vec<PathBuf> { tree.keys().cloned().collect() };
             let is_own = |path: &PathBuf| !path.starts_with(".mlxman-trash");

@@ -55,6 +55,8 @@ fn main() -> ExitCode {
     registry_of(&many);
     warm(&size, &many, size.rounds.div_ceil(3), "warm, ten times the repos");
     drop(many);
+    planning(&size);
+    removing(&size);
     hashing(&size);
     integrity(&size);
     second_sync(&size);
@@ -181,7 +183,8 @@ fn warm(size: &Size, sandbox: &Sandbox, rounds: usize, title: &str) {
 /// What a plan costs beyond the scan that a sync does too: one of what is safe to go, and one of everything.
 fn planning(size: &Size) {
     let sandbox = Sandbox::new(env!("CARGO_BIN_EXE_mlxman"));
-    tell(size, big_tree(&sandbox.hf_home().join("hub"), size.repos, 24));
+    // 24,000 links, in repos of a size that there are.
+    tell(size, big_tree(&sandbox.hf_home().join("hub"), 2 * size.repos, 12));
     registry_of(&sandbox);
     let cases = [
         mlxman(&sandbox, "sync --fast", &["sync", "--fast", "--quiet"]),

@@ -183,7 +183,7 @@ impl Scene {
         let _ = repo.snapshot_at(&"1".repeat(40), &older);
         let _ = repo.snapshot_at(&"2".repeat(40), &files).with_ref("main");
         let _ = hub.repo("acme/two").snapshot(&files).with_ref("main");
-        let _ = hub.repo("kept/three").snapshot(&vec![text("config.json", "other")]).with_ref("main");
+        let _ = hub.repo("kept/three").snapshot(&[text("config.json", "other")]).with_ref("main");
         Bench::over(dir, StoreKind::Hub, root)
     }
 

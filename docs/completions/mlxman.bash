@@ -73,6 +73,9 @@ _mlxman() {
             mlxman__subcmd__clean,apply)
                 cmd="mlxman__subcmd__clean__subcmd__apply"
                 ;;
+            mlxman__subcmd__clean,dedupe)
+                cmd="mlxman__subcmd__clean__subcmd__dedupe"
+                ;;
             mlxman__subcmd__clean,preview)
                 cmd="mlxman__subcmd__clean__subcmd__preview"
                 ;;
@@ -115,7 +118,7 @@ _mlxman() {
             return 0
             ;;
         mlxman__subcmd__clean)
-            opts="-q -h --store --json --quiet --store-timeout --config --help preview apply"
+            opts="-q -h --store --json --quiet --store-timeout --config --help preview apply dedupe"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -160,6 +163,36 @@ _mlxman() {
                     return 0
                     ;;
                 --filter)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --store)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --store-timeout)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --config)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        mlxman__subcmd__clean__subcmd__dedupe)
+            opts="-y -q -h --apply --yes --hardlink --min-size --now --store --json --quiet --store-timeout --config --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --min-size)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

@@ -179,14 +179,15 @@ complete -c mlxman -n "__fish_mlxman_using_subcommand unpin" -l config -d 'Read 
 complete -c mlxman -n "__fish_mlxman_using_subcommand unpin" -l json -d 'Print JSON instead of a table'
 complete -c mlxman -n "__fish_mlxman_using_subcommand unpin" -s q -l quiet -d 'Print no status, only data and errors'
 complete -c mlxman -n "__fish_mlxman_using_subcommand unpin" -s h -l help -d 'Print help'
-complete -c mlxman -n "__fish_mlxman_using_subcommand clean; and not __fish_seen_subcommand_from preview apply" -l store -d 'Use only this store, as hub=PATH or folder=PATH (repeatable); a word without `=` selects among the known stores' -r
-complete -c mlxman -n "__fish_mlxman_using_subcommand clean; and not __fish_seen_subcommand_from preview apply" -l store-timeout -d 'Give up a store that does not answer for so long' -r
-complete -c mlxman -n "__fish_mlxman_using_subcommand clean; and not __fish_seen_subcommand_from preview apply" -l config -d 'Read this configuration instead of $XDG_CONFIG_HOME/mlxman/config.toml' -r -F
-complete -c mlxman -n "__fish_mlxman_using_subcommand clean; and not __fish_seen_subcommand_from preview apply" -l json -d 'Print JSON instead of a table'
-complete -c mlxman -n "__fish_mlxman_using_subcommand clean; and not __fish_seen_subcommand_from preview apply" -s q -l quiet -d 'Print no status, only data and errors'
-complete -c mlxman -n "__fish_mlxman_using_subcommand clean; and not __fish_seen_subcommand_from preview apply" -s h -l help -d 'Print help'
-complete -c mlxman -n "__fish_mlxman_using_subcommand clean; and not __fish_seen_subcommand_from preview apply" -f -a "preview" -d 'Show what matches, or without filters what is safe to go; nothing is touched'
-complete -c mlxman -n "__fish_mlxman_using_subcommand clean; and not __fish_seen_subcommand_from preview apply" -f -a "apply" -d 'Do what a preview showed: move it into the store\'s trash, from where `mlxman undo` puts it back'
+complete -c mlxman -n "__fish_mlxman_using_subcommand clean; and not __fish_seen_subcommand_from preview apply dedupe" -l store -d 'Use only this store, as hub=PATH or folder=PATH (repeatable); a word without `=` selects among the known stores' -r
+complete -c mlxman -n "__fish_mlxman_using_subcommand clean; and not __fish_seen_subcommand_from preview apply dedupe" -l store-timeout -d 'Give up a store that does not answer for so long' -r
+complete -c mlxman -n "__fish_mlxman_using_subcommand clean; and not __fish_seen_subcommand_from preview apply dedupe" -l config -d 'Read this configuration instead of $XDG_CONFIG_HOME/mlxman/config.toml' -r -F
+complete -c mlxman -n "__fish_mlxman_using_subcommand clean; and not __fish_seen_subcommand_from preview apply dedupe" -l json -d 'Print JSON instead of a table'
+complete -c mlxman -n "__fish_mlxman_using_subcommand clean; and not __fish_seen_subcommand_from preview apply dedupe" -s q -l quiet -d 'Print no status, only data and errors'
+complete -c mlxman -n "__fish_mlxman_using_subcommand clean; and not __fish_seen_subcommand_from preview apply dedupe" -s h -l help -d 'Print help'
+complete -c mlxman -n "__fish_mlxman_using_subcommand clean; and not __fish_seen_subcommand_from preview apply dedupe" -f -a "preview" -d 'Show what matches, or without filters what is safe to go; nothing is touched'
+complete -c mlxman -n "__fish_mlxman_using_subcommand clean; and not __fish_seen_subcommand_from preview apply dedupe" -f -a "apply" -d 'Do what a preview showed: move it into the store\'s trash, from where `mlxman undo` puts it back'
+complete -c mlxman -n "__fish_mlxman_using_subcommand clean; and not __fish_seen_subcommand_from preview apply dedupe" -f -a "dedupe" -d 'Find equal files across models and stores, and what one copy of them would save; with --apply, make one copy'
 complete -c mlxman -n "__fish_mlxman_using_subcommand clean; and __fish_seen_subcommand_from preview" -l models -d 'Models by name, repo id or glob, with @REVISION or without' -r
 complete -c mlxman -n "__fish_mlxman_using_subcommand clean; and __fish_seen_subcommand_from preview" -l tags -d 'Models with any of these tags' -r
 complete -c mlxman -n "__fish_mlxman_using_subcommand clean; and __fish_seen_subcommand_from preview" -l quantization -d 'Models with any of these quantizations: 4bit, 8bit, bf16, mxfp4, mixed, mixed-4-8bit, Q4_K_M' -r
@@ -214,6 +215,17 @@ complete -c mlxman -n "__fish_mlxman_using_subcommand clean; and __fish_seen_sub
 complete -c mlxman -n "__fish_mlxman_using_subcommand clean; and __fish_seen_subcommand_from apply" -l json -d 'Print JSON instead of a table'
 complete -c mlxman -n "__fish_mlxman_using_subcommand clean; and __fish_seen_subcommand_from apply" -s q -l quiet -d 'Print no status, only data and errors'
 complete -c mlxman -n "__fish_mlxman_using_subcommand clean; and __fish_seen_subcommand_from apply" -s h -l help -d 'Print help'
+complete -c mlxman -n "__fish_mlxman_using_subcommand clean; and __fish_seen_subcommand_from dedupe" -l min-size -d 'Leave files of fewer bytes alone, such as 64MB; 1 MiB by default' -r
+complete -c mlxman -n "__fish_mlxman_using_subcommand clean; and __fish_seen_subcommand_from dedupe" -l store -d 'Use only this store, as hub=PATH or folder=PATH (repeatable); a word without `=` selects among the known stores' -r
+complete -c mlxman -n "__fish_mlxman_using_subcommand clean; and __fish_seen_subcommand_from dedupe" -l store-timeout -d 'Give up a store that does not answer for so long' -r
+complete -c mlxman -n "__fish_mlxman_using_subcommand clean; and __fish_seen_subcommand_from dedupe" -l config -d 'Read this configuration instead of $XDG_CONFIG_HOME/mlxman/config.toml' -r -F
+complete -c mlxman -n "__fish_mlxman_using_subcommand clean; and __fish_seen_subcommand_from dedupe" -l apply -d 'Make one copy of equal files: they share their blocks, and each stays a file of its own; without this they are only shown'
+complete -c mlxman -n "__fish_mlxman_using_subcommand clean; and __fish_seen_subcommand_from dedupe" -s y -l yes -d 'Do not ask'
+complete -c mlxman -n "__fish_mlxman_using_subcommand clean; and __fish_seen_subcommand_from dedupe" -l hardlink -d 'Make them one file with several names, where the filesystem does not let files share blocks: to edit one is then to edit all of them, and they have the times of the one that stays'
+complete -c mlxman -n "__fish_mlxman_using_subcommand clean; and __fish_seen_subcommand_from dedupe" -l now -d 'Free the space at once; `mlxman undo` then has to copy'
+complete -c mlxman -n "__fish_mlxman_using_subcommand clean; and __fish_seen_subcommand_from dedupe" -l json -d 'Print JSON instead of a table'
+complete -c mlxman -n "__fish_mlxman_using_subcommand clean; and __fish_seen_subcommand_from dedupe" -s q -l quiet -d 'Print no status, only data and errors'
+complete -c mlxman -n "__fish_mlxman_using_subcommand clean; and __fish_seen_subcommand_from dedupe" -s h -l help -d 'Print help'
 complete -c mlxman -n "__fish_mlxman_using_subcommand undo" -l store -d 'Use only this store, as hub=PATH or folder=PATH (repeatable); a word without `=` selects among the known stores' -r
 complete -c mlxman -n "__fish_mlxman_using_subcommand undo" -l store-timeout -d 'Give up a store that does not answer for so long' -r
 complete -c mlxman -n "__fish_mlxman_using_subcommand undo" -l config -d 'Read this configuration instead of $XDG_CONFIG_HOME/mlxman/config.toml' -r -F

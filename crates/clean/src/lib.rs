@@ -20,8 +20,8 @@ pub use apply::{
     Applied, AppliedStore, ApplyError, Only, PlanError, Skipped, Watched, applied_schema, apply, trash_dir,
 };
 pub use dedupe::{
-    Applying, DuplicateCopy, DuplicateGroup, Duplicates, EqualFile, Finding, HashCache, How, LeftFile, MIN_SIZE,
-    apply_dedupe, duplicates_schema, find_duplicates,
+    Applying, DuplicateCopy, DuplicateGroup, Duplicates, EqualFile, Finding, HashCache, How, LeftFile,
+    MIN_SIZE, apply_dedupe, duplicates_schema, find_duplicates,
 };
 pub use facts::facts_of;
 pub use plan::{Candidate, Item, ItemKind, Keep, Kept, Plan, PlanStore, Rule, SharedItem, plan_schema};

@@ -371,7 +371,8 @@ mod tests {
         file.write_all_at(b"tail", 40 << 20).unwrap();
         file.set_len(50 << 20).unwrap();
         fs_err::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o440)).unwrap();
-        file.set_modified(std::time::UNIX_EPOCH + std::time::Duration::from_nanos(1_234_567_890_123_456_789)).unwrap();
+        file.set_modified(std::time::UNIX_EPOCH + std::time::Duration::from_nanos(1_234_567_890_123_456_789))
+            .unwrap();
         editor.copy_file(&file, "two", &go_on).unwrap();
         editor.dress("two", &file).unwrap();
         let copy = root.open_below("two").unwrap();

@@ -152,7 +152,9 @@ impl Store<'_, '_> {
         if self.abilities.share {
             match self.share(&kept, &file, copy)? {
                 Some(actions) => return Ok(Made::Shared(actions)),
-                None if shares => return Err(Stays::because("it cannot share its blocks, as others here can")),
+                None if shares => {
+                    return Err(Stays::because("it cannot share its blocks, as others here can"));
+                }
                 None => self.abilities.share = false,
             }
         }
@@ -188,8 +190,8 @@ impl Store<'_, '_> {
     ) -> Result<(File, Stat), Stays> {
         let opened = root.open_below(&file.path).map_err(|error| system(&file.path, &error))?;
         let stat = Stat::of_file(&opened).map_err(|error| system(&file.path, &error))?;
-        let is_same = (stat.dev, stat.ino, stat.size, stat.mtime_ns)
-            == (file.device, file.inode, size, file.mtime_ns);
+        let is_same =
+            (stat.dev, stat.ino, stat.size, stat.mtime_ns) == (file.device, file.inode, size, file.mtime_ns);
         // A new name of the one that stays changes its inode; nothing may have changed the other.
         if !is_same || is_copy && stat.ctime_ns != file.ctime_ns {
             return Err(Stays::because(format!("{} was changed meanwhile", file.what)));
@@ -357,7 +359,8 @@ impl Store<'_, '_> {
             Ok(()) => applied.id = Some(self.id.clone()),
             Err(error) => {
                 let _ = abandon(self.editor(), &self.id);
-                let reason = format!("{error}; the files share their blocks, and `mlxman undo` does not know of it");
+                let reason =
+                    format!("{error}; the files share their blocks, and `mlxman undo` does not know of it");
                 applied.left.push(Skipped { what: self.store.to_owned(), reason });
             }
         }

@@ -43,11 +43,12 @@ impl HashCache {
     /// Reads the cache in this directory.
     pub fn read(home: &Path) -> Self {
         let path = home.join("dedupe.json");
-        let small = std::fs::metadata(&path).is_ok_and(|meta| meta.is_file() && meta.len() < LIMIT);
-        let bytes = if small { std::fs::read(&path).unwrap_or_default() } else { Vec::new() };
+        let small = fs_err::metadata(&path).is_ok_and(|meta| meta.is_file() && meta.len() < LIMIT);
+        let bytes = if small { fs_err::read(&path).unwrap_or_default() } else { Vec::new() };
         let file = serde_json::from_slice::<File<'_>>(&bytes).ok().filter(|file| file.schema == FORM);
         let files = file.map(|file| file.files).unwrap_or_default();
-        let is_hash = |one: &Known| one.blake3.len() == 64 && one.blake3.bytes().all(|b| b.is_ascii_hexdigit());
+        let is_hash =
+            |one: &Known| one.blake3.len() == 64 && one.blake3.bytes().all(|b| b.is_ascii_hexdigit());
         let known = files.into_iter().filter(is_hash).map(|one| ((one.dev, one.ino), one)).collect();
         HashCache { path, known, changed: false }
     }
@@ -55,7 +56,8 @@ impl HashCache {
     /// What is known of an unchanged file.
     pub fn get(&self, stat: &Stat) -> Option<&str> {
         let known = self.known.get(&(stat.dev, stat.ino))?;
-        let is_same = (known.size, known.mtime_ns, known.ctime_ns) == (stat.size, stat.mtime_ns, stat.ctime_ns);
+        let is_same =
+            (known.size, known.mtime_ns, known.ctime_ns) == (stat.size, stat.mtime_ns, stat.ctime_ns);
         is_same.then_some(known.blake3.as_str())
     }
 
@@ -105,7 +107,7 @@ impl HashCache {
         files.sort_unstable_by_key(|one| (one.dev, one.ino));
         let bytes = serde_json::to_vec(&File { schema: FORM.into(), files })?;
         if let Some(dir) = self.path.parent() {
-            std::fs::create_dir_all(dir)?;
+            fs_err::create_dir_all(dir)?;
         }
         mlxman_manifest::registry::write_whole(&self.path, &bytes)?;
         self.changed = false;

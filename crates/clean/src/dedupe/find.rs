@@ -15,7 +15,10 @@ use mlxman_store::{
 
 use super::cache::HashCache;
 use super::read::{Unread, ends, has_no_middle, whole};
-use super::{NAMED_ELSEWHERE, NAMED_IN_SEVERAL, DUPLICATES_VERSION, DuplicateCopy, DuplicateGroup, Duplicates, EqualFile, How, LeftFile};
+use super::{
+    DUPLICATES_VERSION, DuplicateCopy, DuplicateGroup, Duplicates, EqualFile, How, LeftFile, NAMED_ELSEWHERE,
+    NAMED_IN_SEVERAL,
+};
 
 /// What is to be found, and with what help.
 pub struct Finding<'a> {
@@ -104,7 +107,9 @@ fn inodes<'a>(finding: &Finding<'a>) -> Vec<Inode<'a>> {
     let mut by_id: HashMap<(u64, u64), Inode<'a>> = HashMap::new();
     for (store, (_, scan)) in finding.stores.iter().enumerate() {
         let Ok(scan) = scan else { continue };
-        for (model, entry) in scan.models.iter().flat_map(|model| model.files.iter().map(move |file| (model, file))) {
+        for (model, entry) in
+            scan.models.iter().flat_map(|model| model.files.iter().map(move |file| (model, file)))
+        {
             let one = by_id.entry((entry.stat.dev, entry.stat.ino)).or_insert_with(|| Inode {
                 store,
                 scan,
@@ -151,7 +156,8 @@ fn guarded<'a>(
     for one in by_size.into_values().flatten() {
         let mut held = Held::No;
         for (store, path) in &one.names {
-            let Some((_, Ok(scan))) = finding.stores.get(*store).filter(|(spec, _)| spec.kind() == StoreKind::Hub)
+            let Some((_, Ok(scan))) =
+                finding.stores.get(*store).filter(|(spec, _)| spec.kind() == StoreKind::Hub)
             else {
                 continue;
             };

@@ -208,7 +208,8 @@ mod tests {
 
     #[test]
     fn a_hash_in_pieces_is_the_hash() {
-        let sizes = [0, 1, END, PIECE - 1, PIECE, PIECE + 1, 2 * PIECE, 3 * PIECE + 7, 4 * PIECE, 7 * PIECE + 1];
+        let sizes =
+            [0, 1, END, PIECE - 1, PIECE, PIECE + 1, 2 * PIECE, 3 * PIECE + 7, 4 * PIECE, 7 * PIECE + 1];
         let (dir, stats) = files(&sizes);
         let root = DirHandle::open_root(dir.path()).unwrap();
         let open = |at: usize| root.open_below(&at.to_string());

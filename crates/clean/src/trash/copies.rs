@@ -58,7 +58,10 @@ pub(super) fn make(editor: &Editor<'_>, journal: &Journal) -> Result<Vec<String>
         let names = &names[&(shared.old.device, shared.old.inode)];
         let stat = editor.stat(shared.path);
         if shared.same_inode && stat.is_ok_and(|stat| stat.nlink > names.len() as u64) {
-            stuck.push(format!("{} has further names that would not go with it; it stays as it is", shared.path));
+            stuck.push(format!(
+                "{} has further names that would not go with it; it stays as it is",
+                shared.path
+            ));
             continue;
         }
         match own_copy(editor, &journal.id, &shared, names) {
@@ -111,7 +114,9 @@ fn own_copy(editor: &Editor<'_>, id: &str, shared: &Shared<'_>, names: &[&str]) 
         // Another file, or none: it shares nothing any more.
         Ok(Some(_)) if !is_inode(editor, shared) => return Ok(()),
         Ok(Some(what)) => {
-            return Err(Trouble::Told(format!("{path} {what} since it was made one with others; it stays as it is")));
+            return Err(Trouble::Told(format!(
+                "{path} {what} since it was made one with others; it stays as it is"
+            )));
         }
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         Err(error) => return Err(system(error)),

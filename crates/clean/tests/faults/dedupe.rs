@@ -142,7 +142,10 @@ impl Equals {
         }
         // A kill between an exchange and setting the times of the directory leaves it with a new time of modification.
         let files = |tree: &Tree| -> Tree {
-            tree.iter().filter(|(_, (kind, ..))| *kind == 'f').map(|(path, one)| (path.clone(), one.clone())).collect()
+            tree.iter()
+                .filter(|(_, (kind, ..))| *kind == 'f')
+                .map(|(path, one)| (path.clone(), one.clone()))
+                .collect()
         };
         same(&files(&self.tree()), &files(before), where_);
         assert_eq!(self.files(), 8, "{where_}: copies of their own");
@@ -169,8 +172,10 @@ fn sharing() -> Option<tempfile::TempDir> {
     Some(tempfile::tempdir_in(named).expect("a directory"))
 }
 
-/// Stores, and what a change may not be in them: a filesystem that can clone files and not compare them.
-fn cases() -> Vec<(&'static str, fn() -> Option<Equals>, Option<Change>)> {
+type Make = fn() -> Option<Equals>;
+
+/// Stores, and a change that cannot be made in them: as where a filesystem can clone files and not compare them.
+fn cases() -> Vec<(&'static str, Make, Option<Change>)> {
     vec![
         ("hard links", || Some(Equals::new()), None),
         ("shared blocks", || Some(Equals::at(sharing()?, false)), None),
@@ -191,7 +196,7 @@ fn without<'a>(
     }
 }
 
-fn each(test: impl Fn(&str, fn() -> Option<Equals>, Option<Change>)) {
+fn each(test: impl Fn(&str, Make, Option<Change>)) {
     for (name, make, cannot) in cases() {
         if make().is_some() {
             test(name, make, cannot);
@@ -199,7 +204,7 @@ fn each(test: impl Fn(&str, fn() -> Option<Equals>, Option<Change>)) {
     }
 }
 
-fn made(make: fn() -> Option<Equals>) -> Equals {
+fn made(make: Make) -> Equals {
     make().expect("a store")
 }
 

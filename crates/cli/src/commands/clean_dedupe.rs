@@ -22,9 +22,7 @@ use crate::trash::{confirmed, freely, recover, recover_in};
 
 pub(super) fn run(args: &Dedupe, context: &Context) -> Result<Verdict> {
     let min_size = match args.min_size.as_deref() {
-        Some(given) => {
-            parse_bytes(given).map_err(|error| wrong(format!("--min-size {given}: {error}")))?
-        }
+        Some(given) => parse_bytes(given).map_err(|error| wrong(format!("--min-size {given}: {error}")))?,
         None => MIN_SIZE,
     };
     let stores = context.some_stores()?;
@@ -122,7 +120,9 @@ fn warn(found: &Duplicates, context: &Context) {
         context.printer.warning(&problem.problem.message);
     }
     if found.interrupted {
-        context.printer.warning("it was stopped before all was read: there may be more; what was read is remembered");
+        context
+            .printer
+            .warning("it was stopped before all was read: there may be more; what was read is remembered");
     }
 }
 
@@ -136,8 +136,13 @@ fn copies(found: &Duplicates) -> impl Iterator<Item = (&DuplicateGroup, &Duplica
 
 fn table(found: &Duplicates, context: &Context) -> Result<()> {
     let printer = &context.printer;
-    let columns =
-        [text("COPY", 0), number("SAVES", 0), text("HOW", 1), text("EQUAL TO, WHICH STAYS", 0), text("STORE", 2)];
+    let columns = [
+        text("COPY", 0),
+        number("SAVES", 0),
+        text("HOW", 1),
+        text("EQUAL TO, WHICH STAYS", 0),
+        text("STORE", 2),
+    ];
     let cells: Vec<Vec<String>> = copies(found)
         .map(|(group, copy)| {
             let how = if copy.certain { String::new() } else { ", if it can".to_owned() };
@@ -182,7 +187,10 @@ fn in_total(found: &Duplicates) -> String {
     }
     let expected = match found.expected_bytes {
         0 => String::new(),
-        some => format!(", of which {} if the filesystem lets files share blocks, as such ones mostly do", bytes(some)),
+        some => format!(
+            ", of which {} if the filesystem lets files share blocks, as such ones mostly do",
+            bytes(some)
+        ),
     };
     format!(
         "{} of {}: the disk would get back {} ({} bytes){expected}; nothing was touched; `mlxman clean dedupe --apply` \
@@ -233,7 +241,8 @@ fn carry_out(
         watcher.hashing(compared.get().min(total), total, "");
         !interrupted()
     };
-    let applying = Applying { found, roots: &roots, hard_link: args.hardlink, go_on: &go_on, now: context.now };
+    let applying =
+        Applying { found, roots: &roots, hard_link: args.hardlink, go_on: &go_on, now: context.now };
     let (mut applied, mut failed, mut touched) = (Applied::at(context.now), false, Vec::new());
     for spec in specs.iter().filter(|spec| copies(found).any(|(_, copy)| copy.file.store == spec.id())) {
         let Some(root) = roots.get(&spec.id()) else { continue };

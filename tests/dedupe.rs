@@ -128,8 +128,6 @@ fn hard_links_and_back() {
     let now = fs_err::metadata(folder.path("acme/two")).expect("it").modified().expect("a time");
     assert_eq!(now, dir, "that something was exchanged in it is nobody's business");
     assert_eq!(copies(&show(&lab, &["--hardlink"])), [""; 0], "they are one already");
-    // The registry knows: both are as whole as before.
-    let _ = lab.run(["list"]);
     assert!(lab.run(["undo"]).success().stdout.contains("put back acme/two/model.safetensors"));
     assert_ne!(inode(&one), inode(&two));
     assert_eq!(state(folder.root()), before);
@@ -458,7 +456,10 @@ fn sharing() -> Option<tempfile::TempDir> {
 
 #[test]
 fn files_that_share_blocks_stay_files_of_their_own() {
-    let Some(dir) = sharing() else { return };
+    let Some(dir) = sharing() else {
+        eprintln!("name a directory on btrfs, xfs or apfs in MLXMAN_TEST_REFLINK_DIR to test reflinks");
+        return;
+    };
     let lab = Lab::new();
     let store = format!("folder={}", dir.path().display());
     let one = put(&dir.path().join("one"), &weights(1));

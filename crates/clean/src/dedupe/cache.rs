@@ -43,7 +43,7 @@ impl HashCache {
     /// Reads the cache in this directory.
     pub fn read(home: &Path) -> Self {
         let path = home.join("dedupe.json");
-        let small = std::fs::metadata(&path).is_ok_and(|meta| meta.is_file() && meta.len() < LIMIT);
+        let small = fs_err::metadata(&path).is_ok_and(|meta| meta.is_file() && meta.len() < LIMIT);
         let bytes = if small { fs_err::read(&path).unwrap_or_default() } else { Vec::new() };
         let file = serde_json::from_slice::<File<'_>>(&bytes).ok().filter(|file| file.schema == FORM);
         let files = file.map(|file| file.files).unwrap_or_default();

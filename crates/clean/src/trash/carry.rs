@@ -218,10 +218,11 @@ pub(crate) fn put_times_back<'a>(editor: &Editor<'_>, dirs: impl IntoIterator<It
 
 /// Whether anything of a journal still lies in the trash.
 pub(crate) fn holds_anything(editor: &Editor<'_>, id: &str) -> io::Result<bool> {
-    match editor.dir(&items_of(id)) {
+    // Opened anew: some filesystems show in a directory only what was there when it was opened.
+    match editor.root().open_dir_below(&items_of(id)) {
         Ok(dir) => {
             let mut any = false;
-            dir.get(editor.root()).for_each(|_| any = true)?;
+            dir.for_each(|_| any = true)?;
             Ok(any)
         }
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),

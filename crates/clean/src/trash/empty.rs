@@ -81,8 +81,9 @@ pub(super) fn finish(editor: &Editor<'_>, journal: &Journal) -> Result<Freed, Jo
     let system = |what| move |source| JournalError::System { id: id.clone(), what, source };
     let journal_bytes = taken_by_journal(editor.root(), id);
     let mut freed = Freed { id: id.clone(), journal_bytes, ..Freed::default() };
-    let entries = match editor.dir(&items_of(id)) {
-        Ok(dir) => dir.get(editor.root()).list().map_err(system("its items cannot be read"))?,
+    // Opened anew: some filesystems show in a directory only what was there when it was opened.
+    let entries = match editor.root().open_dir_below(&items_of(id)) {
+        Ok(dir) => dir.list().map_err(system("its items cannot be read"))?,
         Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
         Err(error) => return Err(system("its items cannot be read")(error)),
     };

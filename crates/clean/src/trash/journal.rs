@@ -290,10 +290,9 @@ pub(crate) fn abandon(editor: &Editor<'_>, id: &str) -> io::Result<()> {
     let draft = draft_of(id);
     for dir in [format!("{draft}/items"), draft] {
         let mut names = Vec::new();
-        match editor.dir(&dir) {
-            Ok(open) => {
-                open.get(editor.root()).for_each(|entry| names.extend(entry.name().map(str::to_owned)))?;
-            }
+        // Opened anew: some filesystems show in a directory only what was there when it was opened.
+        match editor.root().open_dir_below(&dir) {
+            Ok(open) => open.for_each(|entry| names.extend(entry.name().map(str::to_owned)))?,
             Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
             Err(error) => return Err(error),
         }

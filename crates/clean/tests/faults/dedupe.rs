@@ -172,8 +172,10 @@ fn sharing() -> Option<tempfile::TempDir> {
     Some(tempfile::tempdir_in(named).expect("a directory"))
 }
 
-/// Stores, and what a change may not be in them: a filesystem that can clone files and not compare them.
-fn cases() -> Vec<(&'static str, fn() -> Option<Equals>, Option<Change>)> {
+type Make = fn() -> Option<Equals>;
+
+/// Stores, and a change that cannot be made in them: as where a filesystem can clone files and not compare them.
+fn cases() -> Vec<(&'static str, Make, Option<Change>)> {
     vec![
         ("hard links", || Some(Equals::new()), None),
         ("shared blocks", || Some(Equals::at(sharing()?, false)), None),
@@ -194,7 +196,7 @@ fn without<'a>(
     }
 }
 
-fn each(test: impl Fn(&str, fn() -> Option<Equals>, Option<Change>)) {
+fn each(test: impl Fn(&str, Make, Option<Change>)) {
     for (name, make, cannot) in cases() {
         if make().is_some() {
             test(name, make, cannot);
@@ -202,7 +204,7 @@ fn each(test: impl Fn(&str, fn() -> Option<Equals>, Option<Change>)) {
     }
 }
 
-fn made(make: fn() -> Option<Equals>) -> Equals {
+fn made(make: Make) -> Equals {
     make().expect("a store")
 }
 

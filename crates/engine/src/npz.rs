@@ -86,7 +86,10 @@ impl File<'_> {
         let none = "it is cut short, or no npz file";
         let end = bytes.windows(4).rposition(|four| four == b"PK\x05\x06").ok_or_else(|| self.bad(none))?;
         let word = |at: usize| u32_at(&bytes, end + at).map(u64::from);
-        let (Some(mut size), Some(mut offset)) = (word(12), word(16)) else { return Err(self.bad(none)) };
+        let (Some(mut size), Some(mut offset), Some(_)) = (word(12), word(16), u16_at(&bytes, end + 20))
+        else {
+            return Err(self.bad(none));
+        };
         if (size == u64::from(u32::MAX) || offset == u64::from(u32::MAX)) && end >= 20 {
             let large = u64_at(&bytes, end - 20 + 8).ok_or_else(|| self.bad(none))?;
             let large = self.bytes(large, 56)?;

@@ -12,7 +12,7 @@ use serde_json::Value;
 
 use crate::adapter::Lora;
 use crate::error::{EngineError, Kind, Result, said};
-use crate::ops::is_float;
+use crate::ops::{is_float, scalar};
 
 /// The type of activations, and of everything in a checkpoint that is no packed integer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,37 +54,46 @@ pub struct Checkpoint {
     pub(crate) renamed: HashSet<String>,
     pub(crate) adapters: HashMap<String, Lora>,
     pub(crate) dtype: Dtype,
+    /// Truths, one for a tensor that is packed floating numbers: whether one of them is NaN.
+    pub(crate) packed_nan: Vec<(String, Array)>,
     dir: PathBuf,
 }
 
+/// A model's `config.json`.
+///
+/// # Errors
+/// When it is not there, or is no JSON.
+pub fn read_config(dir: &Path) -> Result<Value> {
+    let config = dir.join("config.json");
+    let text = read_file(&config)?;
+    parse_json(&text)
+        .map_err(|error| EngineError::new(Kind::BadFile, format!("{}: {error}", config.display())))
+}
+
+/// What a config describes.
+///
+/// # Errors
+/// When no family of that name is known, or the config describes no model of it.
+pub fn describe(config: &Value) -> Result<Decoder> {
+    Ok(families::describe(config)?)
+}
+
 impl Checkpoint {
-    /// Opens the model in a directory. The tensors' headers are read, and nothing else yet.
+    /// Opens the model in a directory that has that `config.json`. The tensors' headers are read, and nothing else yet.
     ///
     /// # Errors
     /// When a file is not there, or is not what it should be.
-    pub fn open(dir: &Path, dtype: Dtype) -> Result<Self> {
-        let config = dir.join("config.json");
-        let bad =
-            |path: &Path, why: String| EngineError::new(Kind::BadFile, format!("{}: {why}", path.display()));
-        let text = read_file(&config)?;
-        let document = parse_json(&text).map_err(|error| bad(&config, error.to_string()))?;
+    pub fn open(dir: &Path, config: Value, dtype: Dtype) -> Result<Self> {
         let tensors = read_tensors(&weight_files(dir)?)?;
         Ok(Checkpoint {
-            config: document,
+            config,
             tensors,
             renamed: HashSet::new(),
             adapters: HashMap::new(),
             dtype,
+            packed_nan: Vec::new(),
             dir: dir.to_owned(),
         })
-    }
-
-    /// What its config describes.
-    ///
-    /// # Errors
-    /// When no family of that name is known, or the config describes no model of it.
-    pub fn describe(&self) -> Result<Decoder> {
-        Ok(families::describe(&self.config)?)
     }
 
     /// Calls tensors as a description does.
@@ -168,7 +177,7 @@ pub(crate) fn read_file(path: &Path) -> Result<Vec<u8>> {
 }
 
 /// Whether a path is a file's, or that of a link to one: whoever opens a pipe waits for ever.
-fn expect_file(path: &Path) -> Result<()> {
+pub(crate) fn expect_file(path: &Path) -> Result<()> {
     if fs_err::metadata(path)?.is_file() {
         return Ok(());
     }
@@ -220,8 +229,23 @@ pub(crate) fn expect_shape(name: &str, array: &Array, shape: &[usize]) -> Result
     ))
 }
 
-/// Reads tensors into memory, some at a time, and looks whether all their numbers are finite.
-pub(crate) fn evaluate(arrays: &[(String, Array)], progress: &mut Progress<'_>) -> Result<()> {
+/// What may stand in tensors beside finite numbers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum May {
+    /// Nothing.
+    BeFinite,
+    /// `-Inf` in masks, which are buffers and no weights.
+    Mask,
+}
+
+/// Reads tensors into memory, some at a time, and looks whether all their numbers are finite. Gives for each whether it
+/// holds zeros alone.
+pub(crate) fn evaluate(
+    arrays: &[(String, Array)],
+    may: May,
+    progress: &mut Progress<'_>,
+) -> Result<Vec<bool>> {
+    let mut zeros = Vec::with_capacity(arrays.len());
     let size = |array: &Array| array.nbytes() as u64;
     let total: u64 = arrays.iter().map(|(_, array)| size(array)).sum();
     let mut done = 0;
@@ -237,8 +261,12 @@ pub(crate) fn evaluate(arrays: &[(String, Array)], progress: &mut Progress<'_>) 
             })
             .count();
         let (now, later) = rest.split_at(count);
-        let checks: Vec<Array> = now.iter().map(|(_, array)| all_finite(array)).collect::<Result<_>>()?;
-        transforms::eval(now.iter().map(|(_, array)| array).chain(&checks))?;
+        let finite = now.iter().map(|(name, array)| all_finite(name, array, may));
+        let checks: Vec<Array> = finite.collect::<Result<_>>()?;
+        let anything = now.iter().map(|(_, array)| Ok(array.any(None)?));
+        let anything: Vec<Array> = anything.collect::<Result<_>>()?;
+        transforms::eval(now.iter().map(|(_, array)| array).chain(&checks).chain(&anything))?;
+        zeros.extend(anything.iter().map(|any| !any.try_item_exact::<bool>().unwrap_or(true)));
         for ((name, array), check) in now.iter().zip(&checks) {
             if !check.try_item_exact::<bool>().unwrap_or(false) {
                 return Err(EngineError::new(
@@ -251,10 +279,21 @@ pub(crate) fn evaluate(arrays: &[(String, Array)], progress: &mut Progress<'_>) 
         progress(done, total);
         rest = later;
     }
-    Ok(())
+    Ok(zeros)
 }
 
 /// One truth: whether every number is finite.
-fn all_finite(array: &Array) -> Result<Array> {
-    Ok(if is_float(array.dtype()) { array.is_finite()?.all(None)? } else { Array::from_bool(true) })
+fn all_finite(name: &str, array: &Array, may: May) -> Result<Array> {
+    if !is_float(array.dtype()) {
+        return Ok(Array::from_bool(true));
+    }
+    let finite = array.is_finite()?.all(None)?;
+    // What is added to scores before their softmax: 0 where may be looked, -Inf elsewhere.
+    let is_mask = name.ends_with("mask") || name.ends_with("bias") && array.ndim() >= 2;
+    if may == May::BeFinite || !is_mask {
+        return Ok(finite);
+    }
+    let zero = array.eq(scalar(0.0, array)?)?;
+    let nothing = array.eq(scalar(f32::NEG_INFINITY, array)?)?;
+    Ok(finite.logical_or(zero.logical_or(nothing)?.all(None)?)?)
 }

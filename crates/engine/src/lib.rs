@@ -19,13 +19,14 @@ mod linear;
 mod mlp;
 mod model;
 mod norm;
+mod npz;
 mod ops;
 mod parts;
 mod quantized;
 mod rope;
 
 pub use crate::{
-    checkpoint::{Checkpoint, Dtype, Progress},
+    checkpoint::{Checkpoint, Dtype, Progress, describe, read_config},
     device::{Device, peak_bytes, reset_peak, start},
     error::{EngineError, Kind},
     generate::{Answers, Said, Speed, answers, generate, measure, random_prompt},

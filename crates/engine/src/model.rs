@@ -8,7 +8,7 @@ use mlxman_lm::decoder::{Attention as DescribedAttention, Decoder, Layer as Desc
 
 use crate::attention::Attention;
 use crate::cache::{Cache, Mask};
-use crate::checkpoint::{Checkpoint, Progress, evaluate};
+use crate::checkpoint::{Checkpoint, May, Progress, describe, evaluate};
 use crate::device::Device;
 use crate::error::{EngineError, Kind, Result};
 use crate::lanes::{self, OneCore};
@@ -31,6 +31,8 @@ pub struct Model {
     pub bytes: u64,
     /// The type of its activations.
     pub dtype: String,
+    /// What is odd about its tensors, and no failure.
+    pub notes: Vec<String>,
     embedding: Table,
     positions: Option<Table>,
     scale: Option<f32>,
@@ -93,7 +95,7 @@ impl Model {
     /// # Errors
     /// When the config describes no model, a tensor is missing, has another shape or is not finite, or MLX says no.
     pub fn load(mut from: Checkpoint, progress: &mut Progress<'_>) -> Result<Model> {
-        let described = from.describe()?;
+        let described = describe(&from.config)?;
         from.repack()?;
         from.rename(&described);
         let names: HashSet<String> = match from.adapters.is_empty() {
@@ -107,14 +109,24 @@ impl Model {
         // What this architecture does not use (a vision tower, say) is read and looked at too, and let go.
         let unused: Vec<(String, Array)> = from.tensors.drain().collect();
         let rest = unused.len() as u64;
+        let nobody = unused.iter().map(|(name, _)| name.as_str());
+        model.notes.extend(unused_note(nobody.filter(|name| !is_left_over(name, &from.config, &described))));
         for one in unused {
-            evaluate(&[one], &mut |_, _| {})?;
+            evaluate(&[one], May::Mask, &mut |_, _| {})?;
         }
+        let packed_nan = std::mem::take(&mut from.packed_nan);
         drop(from);
         let arrays = model.arrays();
         model.tensors = arrays.len() as u64 + rest;
         model.bytes = arrays.iter().map(|(_, array)| array.nbytes() as u64).sum();
-        evaluate(&arrays, progress)?;
+        let zeros = evaluate(&arrays, May::BeFinite, progress)?;
+        for (name, has_nan) in packed_nan {
+            if has_nan.try_item_exact::<bool>().unwrap_or(false) {
+                let message = format!("the tensor `{name}` holds NaN, in floating numbers of 8 bits");
+                return Err(EngineError::new(Kind::NotFiniteWeights, message));
+            }
+        }
+        model.notes.extend(zeros_note(&arrays, &zeros));
         Ok(model)
     }
 
@@ -155,6 +167,7 @@ impl Model {
             tensors: 0,
             bytes: 0,
             dtype: String::new(),
+            notes: Vec::new(),
             embedding,
             positions,
             scale: described.embedding.scale,
@@ -336,6 +349,76 @@ impl Seeing {
             Seeing::Latent(latent) => latent.forward(x, mask, cache),
         }
     }
+}
+
+/// Tensors that files have and a decoder does not need, for reasons that are known.
+fn is_left_over(name: &str, config: &serde_json::Value, described: &Decoder) -> bool {
+    // Tables and masks that are computed, and other parts of models that see and hear.
+    let known = [
+        "rotary_emb",
+        "rope_freqs",
+        "attn.bias",
+        "attention.bias",
+        "masked_bias",
+        "vision",
+        "visual",
+        "audio",
+        "image",
+        "speech",
+        "projector",
+        "connector",
+        "patch_embed",
+    ];
+    if known.iter().any(|part| name.contains(part)) || name.starts_with("mtp.") || name.contains(".mtp.") {
+        return true;
+    }
+    // A head that is the embedding's matrix may lie there once more.
+    if name.starts_with("lm_head.") || name.ends_with(".lm_head.weight") {
+        return described.head.name.is_none() || described.head.may_be_tied;
+    }
+    // Layers that guess more than one token ahead come after the last one.
+    let layer =
+        name.split_once("layers.").and_then(|(_, rest)| rest.split('.').next()?.parse::<usize>().ok());
+    layer.is_some_and(|layer| layer >= described.layers.len())
+        && config.get("num_nextn_predict_layers").and_then(serde_json::Value::as_u64).is_some_and(|n| n > 0)
+}
+
+/// What is said of tensors that nobody needs.
+fn unused_note<'a>(names: impl Iterator<Item = &'a str>) -> Option<String> {
+    let mut names: Vec<&str> = names.collect();
+    names.sort_unstable();
+    let first: Vec<String> = names.iter().take(3).map(|name| format!("`{name}`")).collect();
+    let (first, more) = (first.join(", "), names.len().saturating_sub(3));
+    match (names.len(), more) {
+        (0, _) => None,
+        (1, _) => Some(format!("a tensor is not used by this architecture: {first}")),
+        (count, 0) => Some(format!("{count} tensors are not used by this architecture: {first}")),
+        (count, more) => {
+            Some(format!("{count} tensors are not used by this architecture: {first} and {more} more"))
+        }
+    }
+}
+
+/// What is said of matrices that are zero: training leaves none behind, and a file that was cut and filled up does.
+fn zeros_note(arrays: &[(String, Array)], zeros: &[bool]) -> Option<String> {
+    // A matrix may be in memory in several parts; a fresh adapter begins with zeros.
+    let mut matrices: Vec<(&str, bool)> = Vec::new();
+    for ((name, array), zero) in arrays.iter().zip(zeros) {
+        let is_matrix = array.ndim() >= 2 && (name.ends_with(".weight") || name.ends_with(".scales"));
+        if !is_matrix || array.size() == 0 {
+            continue;
+        }
+        match matrices.last_mut().filter(|(last, _)| last == name) {
+            Some((_, all)) => *all &= zero,
+            None => matrices.push((name, *zero)),
+        }
+    }
+    let mut names = matrices.iter().filter(|(_, zero)| *zero).map(|(name, _)| *name);
+    let first = names.next()?;
+    Some(match names.count() {
+        0 => format!("the matrix `{first}` is all zeros"),
+        more => format!("{} matrices are all zeros, the first of them `{first}`", more + 1),
+    })
 }
 
 fn through(norm: &Option<Norm>, x: &Array) -> Result<Array> {

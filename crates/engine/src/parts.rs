@@ -4,8 +4,9 @@ use std::path::{Path, PathBuf};
 
 use mlx_rs::Array;
 
-use crate::checkpoint::{Progress, evaluate, read_tensors};
+use crate::checkpoint::{May, Progress, evaluate, read_tensors};
 use crate::error::{EngineError, Kind, Result};
+use crate::npz::read_npz;
 
 /// What was read of a model.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -16,12 +17,14 @@ pub struct Parts {
     pub bytes: u64,
     /// The directories that they were in, as far as those are not the model's own: a pipeline's components.
     pub components: Vec<String>,
+    /// Tensors that cannot be read here, and may be well: compressed ones of npz files.
+    pub unread: u64,
 }
 
 /// How deep directories are looked into: a pipeline's components lie in directories of their own.
 const DEPTH: usize = 3;
 
-/// Reads every tensor of every safetensors file below a directory (or of one file), and looks whether all are finite.
+/// Reads every tensor of every safetensors or npz file below a directory (or of one file), and looks whether all are finite.
 ///
 /// # Errors
 /// When there is no such file, one cannot be read, or a number is not finite.
@@ -29,19 +32,24 @@ pub fn read_parts(model: &Path, progress: &mut Progress<'_>) -> Result<Parts> {
     let mut files = Vec::new();
     collect(model, DEPTH, &mut files)?;
     if files.is_empty() {
-        let message = format!("{}: there is no safetensors file in it", model.display());
+        let message = format!("{}: there is no safetensors or npz file in it", model.display());
         return Err(EngineError::new(Kind::BadFile, message));
     }
     let size = |file: &PathBuf| fs_err::metadata(file).map_or(0, |meta| meta.len());
     let total: u64 = files.iter().map(size).sum();
     let (mut parts, mut before) = (Parts::default(), 0);
     for file in files {
-        let tensors: Vec<(String, Array)> = read_tensors(std::slice::from_ref(&file))?.into_iter().collect();
+        let tensors: Vec<(String, Array)> = if is_npz(&file) {
+            let read = read_npz(&file)?;
+            parts.unread += read.unread;
+            read.tensors
+        } else {
+            read_tensors(std::slice::from_ref(&file))?.into_iter().collect()
+        };
         parts.tensors += tensors.len() as u64;
         parts.bytes += tensors.iter().map(|(_, array)| array.nbytes() as u64).sum::<u64>();
-        evaluate(&tensors, &mut |done, _| progress(before + done, total)).map_err(|error| EngineError {
-            message: format!("{}: {}", file.display(), error.message),
-            ..error
+        evaluate(&tensors, May::Mask, &mut |done, _| progress(before + done, total)).map_err(|error| {
+            EngineError { message: format!("{}: {}", file.display(), error.message), ..error }
         })?;
         before += size(&file);
         let component = file.strip_prefix(model).ok().and_then(Path::parent).and_then(Path::to_str);
@@ -52,6 +60,11 @@ pub fn read_parts(model: &Path, progress: &mut Progress<'_>) -> Result<Parts> {
         }
     }
     Ok(parts)
+}
+
+/// Whether a file is one of the weights that MLX's programs wrote before they wrote safetensors.
+fn is_npz(file: &Path) -> bool {
+    file.extension().is_some_and(|extension| extension == "npz")
 }
 
 fn collect(place: &Path, depth: usize, files: &mut Vec<PathBuf>) -> std::io::Result<()> {
@@ -71,7 +84,7 @@ fn collect(place: &Path, depth: usize, files: &mut Vec<PathBuf>) -> std::io::Res
             if depth > 0 {
                 collect(&path, depth - 1, files)?;
             }
-        } else if path.extension().is_some_and(|extension| extension == "safetensors") {
+        } else if path.extension().is_some_and(|extension| extension == "safetensors") || is_npz(&path) {
             files.push(path);
         }
     }

@@ -1,6 +1,6 @@
 //! How a checkpoint's matrices are packed: from `config.json` and from the tensors' own shapes, which decide.
 
-use mlx_rs::Array;
+use mlx_rs::{Array, Dtype};
 use serde_json::Value;
 
 use crate::checkpoint::Checkpoint;
@@ -26,7 +26,27 @@ impl Checkpoint {
         {
             return Err(wrong(name, &format!("scales {:?} and biases {:?}", scales.shape(), biases.shape())));
         }
+        self.expect_no_nan(name, packing.mode, &weight, &scales)?;
         Ok(Some(Packed { weight, scales, biases, packing }))
+    }
+
+    /// Notes what has to be looked at in floating numbers of 8 bits, which MLX knows as integers: nothing else sees a
+    /// NaN there before a product with it is computed. (Numbers of 4 bits have none.)
+    fn expect_no_nan(&mut self, name: &str, mode: Mode, weight: &Array, scales: &Array) -> Result<()> {
+        // A power of two with 8 bits is NaN where all are set; E4M3, where all but the sign are.
+        let power = |bytes: &Array| has_byte(bytes, &[0xff]);
+        let e4m3 = |bytes: &Array| has_byte(bytes, &[0x7f, 0xff]);
+        let looks = match mode {
+            Mode::Affine => Vec::new(),
+            Mode::Mxfp4 => vec![("scales", power(scales)?)],
+            Mode::Nvfp4 => vec![("scales", e4m3(scales)?)],
+            Mode::Mxfp8 => {
+                let numbers = weight.view_dtype(Dtype::Uint8)?;
+                vec![("scales", power(scales)?), ("weight", e4m3(&numbers)?)]
+            }
+        };
+        self.packed_nan.extend(looks.into_iter().map(|(end, look)| (format!("{name}.{end}"), look)));
+        Ok(())
     }
 }
 
@@ -72,6 +92,15 @@ fn packing_of(
     };
     let small = |n: usize| i32::try_from(n).map_err(|_| wrong(name, &shapes));
     Ok(Packing { group_size: small(group_size)?, bits: small(bits)?, mode })
+}
+
+/// One truth: whether any byte is one of these.
+fn has_byte(bytes: &Array, wanted: &[u8]) -> Result<Array> {
+    let mut any = Array::from_bool(false);
+    for byte in wanted {
+        any = any.logical_or(bytes.eq(Array::from_slice(&[*byte], &[1]))?.any(None)?)?;
+    }
+    Ok(any)
 }
 
 fn last(array: &Array) -> usize {

@@ -63,7 +63,7 @@ pub(crate) fn scaled(
     let Plan { dims, base, traditional } = plan;
     let plain = |scale: f64| RopeSpeed::Base { base: base as f32, scale: scale as f32 };
     let Some(scaling) = scaling else { return Ok(Rope { dims, traditional, speed: plain(1.0) }) };
-    let kind = scaling.text("type").or_else(|| scaling.text("rope_type")).unwrap_or("default");
+    let kind = kind_of(scaling);
     let speed = match kind {
         "default" | "mrope" => plain(1.0),
         "linear" => plain(1.0 / scaling.needs_number("factor")?),
@@ -74,7 +74,16 @@ pub(crate) fn scaled(
         },
         "llama3" => llama3(scaling, plan)?,
         "yarn" | "deepseek_yarn" | "telechat3-yarn" => yarn(scaling, plan)?,
-        "longrope" | "su" => longrope(config, scaling, plan)?,
+        // Neighbours are never paired here.
+        "longrope" | "su" => {
+            let key = "original_max_position_embeddings";
+            let original = match scaling.size_if(key)? {
+                Some(length) => length,
+                None => config.size(key)?,
+            };
+            let speed = longrope(config, scaling, plan, original)?;
+            return Ok(Rope { dims, traditional: false, speed });
+        }
         _ => {
             return Err(ConfigError::Value {
                 key: "rope_scaling.type".to_owned(),
@@ -138,11 +147,30 @@ fn yarn(scaling: Config<'_>, plan: Plan) -> Result<RopeSpeed, ConfigError> {
     Ok(RopeSpeed::Wavelengths { wavelengths: mixed.collect(), input_scale: input_scale as f32 })
 }
 
-fn longrope(config: Config<'_>, scaling: Config<'_>, plan: Plan) -> Result<RopeSpeed, ConfigError> {
-    let original = match config.size_if("original_max_position_embeddings")? {
-        Some(length) => length,
-        None => scaling.size("original_max_position_embeddings")?,
-    };
+/// The rotation of the phi families, whose lengths before scaling stand beside `rope_scaling` and not in it.
+pub(crate) fn rope_of_phi(config: Config<'_>, plan: Plan) -> Result<Rope, ConfigError> {
+    let scaling = config.section("rope_scaling").or_else(|| config.section("rope_parameters"));
+    match scaling {
+        Some(scaling) if ["longrope", "su"].contains(&kind_of(scaling)) => {
+            let original = config.size_or("original_max_position_embeddings", 4096)?;
+            let speed = longrope(config, scaling, plan, original)?;
+            Ok(Rope { dims: plan.dims, traditional: false, speed })
+        }
+        scaling => scaled(config, scaling, plan),
+    }
+}
+
+/// How a section scales.
+pub(crate) fn kind_of<'a>(scaling: Config<'a>) -> &'a str {
+    scaling.text("type").or_else(|| scaling.text("rope_type")).unwrap_or("default")
+}
+
+fn longrope(
+    config: Config<'_>,
+    scaling: Config<'_>,
+    plan: Plan,
+    original: usize,
+) -> Result<RopeSpeed, ConfigError> {
     let longest = config.size_or("max_position_embeddings", 131_072)?;
     let ratio = longest as f64 / original as f64;
     let input_scale = if ratio <= 1.0 { 1.0 } else { (1.0 + ratio.ln() / (original as f64).ln()).sqrt() };

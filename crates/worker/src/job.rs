@@ -3,8 +3,8 @@
 use std::time::Instant;
 
 use mlxman_engine::{
-    Checkpoint, Device, Dtype, EngineError, Kind, Model, Parts, Speed, answers, generate, measure,
-    peak_bytes, random_prompt, read_parts, reset_peak,
+    Checkpoint, Device, Dtype, EngineError, Kind, Model, Parts, Speed, answers, describe, generate, measure,
+    peak_bytes, random_prompt, read_config, read_parts, reset_peak,
 };
 use mlxman_verify::protocol::{
     Answers, DtypeChoice, EngineInfo, Event, Failure, FailureKind, Level, Measure, Question, Rate, Report,
@@ -93,6 +93,10 @@ fn run(device: &Device, request: &Request, out: &mut Out, report: &mut Report) -
         let parts = read_parts(dir, &mut |done, total| say("load", done, total))?;
         report.tensors = parts.tensors;
         report.tensor_bytes = parts.bytes;
+        if parts.unread > 0 {
+            let note = format!("{} tensors of npz files are compressed, and were not read", parts.unread);
+            report.notes.push(note);
+        }
         report.level = Some(Level::Load);
         report.load_seconds = Some(start.elapsed().as_secs_f64());
         report.instead = Some(instead(&parts, why, report.unknown_architecture.as_deref()));
@@ -103,6 +107,7 @@ fn run(device: &Device, request: &Request, out: &mut Out, report: &mut Report) -
     report.tensors = model.tensors;
     report.tensor_bytes = model.bytes;
     report.dtype = Some(model.dtype.clone());
+    report.notes.extend(model.notes.iter().cloned());
     report.load_seconds = Some(start.elapsed().as_secs_f64());
     if request.level < Level::Generate {
         return Ok(());
@@ -128,6 +133,9 @@ fn run(device: &Device, request: &Request, out: &mut Out, report: &mut Report) -
     Ok(())
 }
 
+/// An architecture that `config.json` does not name.
+const NAMELESS: &str = "without a name";
+
 /// The files of a model that a decoder is known for; else `None`, and the report says which architecture it is.
 fn language_model(
     request: &Request,
@@ -137,15 +145,17 @@ fn language_model(
     if !request.model.join("config.json").exists() {
         return Ok(None);
     }
-    let mut checkpoint = Checkpoint::open(&request.model, dtype_of(request.dtype, device))?;
-    if let Err(error) = checkpoint.describe() {
+    // The description first: what no decoder is known for may have its weights in any file.
+    let config = read_config(&request.model)?;
+    if let Err(error) = describe(&config) {
         if error.kind != Kind::UnknownFamily {
             return Err(error);
         }
-        let named = checkpoint.config.get("model_type").and_then(serde_json::Value::as_str);
-        report.unknown_architecture = Some(named.unwrap_or("without a name").to_owned());
+        let named = config.get("model_type").and_then(serde_json::Value::as_str);
+        report.unknown_architecture = Some(named.unwrap_or(NAMELESS).to_owned());
         return Ok(None);
     }
+    let mut checkpoint = Checkpoint::open(&request.model, config, dtype_of(request.dtype, device))?;
     if let Some(adapter) = &request.adapter {
         checkpoint.put_over(adapter)?;
     }
@@ -160,31 +170,89 @@ fn instead(parts: &Parts, why: Option<String>, architecture: Option<&str>) -> St
     };
     let why = match (why, architecture) {
         (Some(why), _) => why,
+        (None, Some(NAMELESS)) => "its config.json names no architecture".to_owned(),
         (None, Some(name)) => format!("there is no decoder for `{name}`"),
         (None, None) => "it is no language model".to_owned(),
     };
     format!("{why}: its {} tensors{of} were read, and are finite", parts.tensors)
 }
 
-/// A model whose logits are the same whatever it is told has a broken part. `logits` are those after another prompt.
+/// A model that says the same whatever it is told has a broken part. `logits` are those after another prompt.
 fn listens(model: &Model, logits: &[f32]) -> Result<(), EngineError> {
-    let is_flat = logits.iter().all(|logit| Some(logit) == logits.first());
+    let degenerate = |how: String| {
+        let message = format!("it says the same whatever it is told: {how}");
+        Err(EngineError { kind: Kind::Degenerate, message })
+    };
     if model.vocab < 2 {
         return Ok(());
     }
-    // Two prompts that differ from each other: one of them differs from the one that was asked, too.
-    let same =
-        |token: u32| Ok::<_, EngineError>(answers(model, &[token], usize::MAX, 0)?.logits_head == logits);
-    if is_flat || (same(0)? && same(1)?) {
-        return Err(EngineError {
-            kind: Kind::Degenerate,
-            message:
-                "it says the same whatever it is told: different prompts give the same logits, or all tokens \
-                      are equally likely; a matrix of it may be zero"
-                    .to_owned(),
-        });
+    let after = |token: u32| Ok::<_, EngineError>(answers(model, &[token], usize::MAX, 0)?.logits_head);
+    if is_flat(logits) {
+        return degenerate(
+            "all tokens are equally likely, or all but one; a matrix of it may be zero".to_owned(),
+        );
     }
-    Ok(())
+    // Two prompts that differ from each other: one of them differs from the one that was asked, too.
+    let first = after(0)?;
+    if first == logits && after(1)? == logits {
+        return degenerate("different prompts give the same logits; a matrix of it may be zero".to_owned());
+    }
+    match always(model, logits, first)? {
+        Some(token) => degenerate(format!("after every prompt, its head gives the token {token}")),
+        None => Ok(()),
+    }
+}
+
+/// Whether there is no more than one logit that differs from the others.
+fn is_flat(logits: &[f32]) -> bool {
+    let differs = |from: f32| logits.iter().filter(|logit| **logit != from).count();
+    match logits {
+        [] => true,
+        // The one that differs may be the first.
+        [one, other, _, _, ..] => differs(*one).min(differs(*other)) <= 1,
+        [one, ..] => differs(*one) == 0,
+    }
+}
+
+/// The one token that a head gives, whatever it is told. Small models that are well have favourites too: it has to be the
+/// most likely one after every prompt, by far more than any logit changes from one prompt to the other, and nothing else
+/// may come when the model goes on.
+fn always(model: &Model, logits: &[f32], first: Vec<f32>) -> Result<Option<u32>, EngineError> {
+    /// How much farther the second has to be behind than any logit moves.
+    const FAR: f32 = 2.0;
+    let Some((token, _)) = winner(logits) else { return Ok(None) };
+    let mut all = vec![logits.to_vec(), first];
+    let others = [1, model.vocab as u32 / 3, model.vocab as u32 / 3 * 2, model.vocab as u32 - 1];
+    for prompt in others {
+        if all.last().and_then(|last| winner(last)).is_none_or(|(other, _)| other != token) {
+            return Ok(None);
+        }
+        // A row of the embedding that no text ever uses may give no numbers: that says nothing of the head.
+        let Ok(said) = answers(model, &[prompt], usize::MAX, 0) else { return Ok(None) };
+        all.push(said.logits_head);
+    }
+    let winners: Vec<(u32, f32)> = all.iter().filter_map(|said| winner(said)).collect();
+    if winners.iter().any(|(other, _)| *other != token) {
+        return Ok(None);
+    }
+    let margin = winners.iter().fold(f32::INFINITY, |least, (_, margin)| least.min(*margin));
+    let moved = (0..logits.len()).fold(0.0_f32, |most, at| {
+        let of = || all.iter().filter_map(|said| said.get(at).copied());
+        most.max(of().fold(f32::MIN, f32::max) - of().fold(f32::MAX, f32::min))
+    });
+    if margin <= FAR * moved {
+        return Ok(None);
+    }
+    let said = generate(model, &random_prompt(model.vocab, 8), ANSWER_TOKENS, &[])?;
+    Ok(said.tokens.iter().all(|said| *said == token).then_some(token))
+}
+
+/// The most likely token, and how far the next one is behind.
+fn winner(logits: &[f32]) -> Option<(u32, f32)> {
+    let (at, most) = logits.iter().enumerate().max_by(|a, b| a.1.total_cmp(b.1))?;
+    let rest = logits.iter().enumerate().filter(|(other, _)| *other != at);
+    let second = rest.map(|(_, logit)| *logit).fold(f32::MIN, f32::max);
+    Some((u32::try_from(at).ok()?, most - second))
 }
 
 fn answer(device: &Device, model: &Model, question: &Question) -> Result<Answers, EngineError> {

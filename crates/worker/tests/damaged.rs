@@ -405,3 +405,178 @@ fn awq_is_mapped_to_what_mlx_has() {
     };
     assert_eq!(said(&awq), said(&mlx));
 }
+
+#[test]
+fn a_head_that_always_says_one_token() {
+    let (kind, level, message) = failure(|config, tensors| {
+        // A row of the head that every state agrees with: the last norm's scale gives all states one direction.
+        config["tie_word_embeddings"] = json!(false);
+        tensors.retain(|tensor| tensor.name != "lm_head.weight");
+        let rows = tensor(tensors, "model.embed_tokens.weight").shape.clone();
+        let mut head = Tensor::new("lm_head.weight", Dtype::F32, &rows);
+        let size = rows[0] * rows[1];
+        let row = rows[1];
+        let numbers = (0..size).flat_map(|at| if at / row == 7 { 1.0_f32 } else { 0.0 }.to_le_bytes());
+        head.fill = Fill::Bytes(numbers.collect());
+        tensors.push(head);
+    });
+    assert_eq!((kind, level), (FailureKind::Degenerate, Some(Level::Load)));
+    assert!(message.contains("whatever it is told"), "{message}");
+}
+
+#[test]
+fn what_is_odd_about_tensors_is_noted() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let mut worker = Worker::start();
+    let mut notes = |change: &dyn Fn(&mut Vec<Tensor>)| {
+        model(dir.path(), |_, tensors| change(tensors));
+        let report = worker.ask(dir.path(), DtypeChoice::Auto, None);
+        assert_eq!((report.failure, report.level), (None, Some(Level::Generate)));
+        report.notes.join("; ")
+    };
+    let one = |name: &str| Tensor::new(name, Dtype::F32, &[4]).random(1, -1.0, 1.0);
+    let well = notes(&|_| {});
+    assert!(!well.contains("not used") && !well.contains("zeros"), "{well}");
+    let known = notes(&|tensors| tensors.push(one("model.layers.0.self_attn.rotary_emb.inv_freq")));
+    assert_eq!(known, well);
+    let extra = notes(&|tensors| {
+        let names = ["a", "b", "c", "d"];
+        tensors.extend(names.iter().map(|name| one(&format!("model.layers.0.mlp.{name}"))));
+    });
+    assert!(extra.contains("4 tensors are not used") && extra.contains("mlp.c` and 1 more"), "{extra}");
+    let zeros = notes(&|tensors| {
+        for name in ["model.layers.1.mlp.up_proj.weight", "model.layers.1.mlp.down_proj.weight"] {
+            fill(tensor(tensors, name), 0.0);
+        }
+    });
+    assert!(zeros.contains("2 matrices are all zeros") && zeros.contains("model.layers.1.mlp."), "{zeros}");
+}
+
+#[test]
+fn nan_in_packed_floating_numbers() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let mut worker = Worker::start();
+    let mut tried = 0;
+    for golden in Golden::all().into_iter().filter(|golden| golden.name.starts_with("llama-")) {
+        let mode = golden.config["quantization"]["mode"].as_str().unwrap_or_default().to_owned();
+        let wrong: &[(&str, u8)] = match mode.as_str() {
+            "mxfp4" => &[("scales", 0xff)],
+            "mxfp8" => &[("scales", 0xff), ("weight", 0x7f), ("weight", 0xff)],
+            "nvfp4" => &[("scales", 0x7f), ("scales", 0xff)],
+            _ => continue,
+        };
+        for (end, byte) in wrong {
+            tried += 1;
+            let mut tensors = golden.tensors();
+            let name = format!("model.layers.0.mlp.up_proj.{end}");
+            let odd = tensor(&mut tensors, &name);
+            let width = if odd.dtype == Dtype::U8 { 1 } else { 4 };
+            let mut bytes = vec![0x10; odd.elements() * width];
+            bytes[5] = *byte;
+            odd.fill = Fill::Bytes(bytes);
+            let config = serde_json::to_vec(&golden.config).expect("JSON");
+            let weights = encode(&tensors, &[("format", "mlx")]);
+            write_files(
+                dir.path(),
+                &[("config.json".to_owned(), config), ("model.safetensors".to_owned(), weights)],
+            );
+            let report = worker.ask(dir.path(), DtypeChoice::Auto, None);
+            let failure = report.failure.expect("a failure");
+            assert_eq!((failure.kind, report.level), (FailureKind::NotFiniteWeights, None));
+            assert!(failure.message.contains(&name), "{}", failure.message);
+        }
+    }
+    assert!(tried > 0);
+}
+
+#[test]
+fn what_names_no_architecture_is_not_known() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let tensors = [Tensor::new("a", Dtype::F32, &[4, 4]).random(1, -1.0, 1.0)];
+    let files = [
+        ("config.json".to_owned(), br#"{"n_mels": 80}"#.to_vec()),
+        ("model.safetensors".to_owned(), encode(&tensors, &[])),
+    ];
+    write_files(dir.path(), &files);
+    let report = Worker::start().ask(dir.path(), DtypeChoice::Auto, None);
+    assert_eq!((report.failure, report.level, report.tensors), (None, Some(Level::Load), 1));
+    assert!(report.unknown_architecture.is_some());
+    assert!(report.instead.is_some_and(|what| what.contains("names no architecture")));
+}
+
+#[test]
+fn masks_of_other_models_may_be_minus_infinite() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let mut worker = Worker::start();
+    let mut ask = |name: &str, numbers: [f32; 4]| {
+        let mut mask = Tensor::new(name, Dtype::F32, &[2, 2]);
+        mask.fill = Fill::Bytes(numbers.iter().flat_map(|number| number.to_le_bytes()).collect());
+        let files = [
+            ("config.json".to_owned(), br#"{"model_type": "encodec"}"#.to_vec()),
+            ("model.safetensors".to_owned(), encode(&[mask], &[])),
+        ];
+        write_files(dir.path(), &files);
+        worker.ask(dir.path(), DtypeChoice::Auto, None).failure.map(|failure| failure.kind)
+    };
+    let never = f32::NEG_INFINITY;
+    assert_eq!(ask("attn.mask", [0.0, never, 0.0, 0.0]), None);
+    let wrong = Some(FailureKind::NotFiniteWeights);
+    assert_eq!(ask("attn.mask", [0.5, never, 0.0, 0.0]), wrong);
+    assert_eq!(ask("attn.mask", [0.0, f32::INFINITY, 0.0, 0.0]), wrong);
+    assert_eq!(ask("attn.weight", [0.0, never, 0.0, 0.0]), wrong);
+}
+
+/// An npz file of one tensor, as NumPy writes it.
+fn npz(name: &str, numbers: &[f32]) -> Vec<u8> {
+    let name = format!("{name}.npy");
+    let header = format!("{{'descr': '<f4', 'fortran_order': False, 'shape': ({},), }}\n", numbers.len());
+    let mut npy = b"\x93NUMPY\x01\x00".to_vec();
+    npy.extend((header.len() as u16).to_le_bytes());
+    npy.extend(header.bytes());
+    npy.extend(numbers.iter().flat_map(|number| number.to_le_bytes()));
+    let size = (npy.len() as u32).to_le_bytes();
+    let length = (name.len() as u16).to_le_bytes();
+    let mut file = b"PK\x03\x04".to_vec();
+    file.extend([0; 14]);
+    file.extend([size, size].concat());
+    file.extend(length);
+    file.extend([0; 2]);
+    file.extend(name.bytes());
+    file.extend(npy);
+    let start = (file.len() as u32).to_le_bytes();
+    let mut list = b"PK\x01\x02".to_vec();
+    list.extend([0; 16]);
+    list.extend([size, size].concat());
+    list.extend(length);
+    list.extend([0; 16]);
+    list.extend(name.bytes());
+    let listed = (list.len() as u32).to_le_bytes();
+    file.extend(list);
+    file.extend(b"PK\x05\x06");
+    file.extend([0, 0, 0, 0, 1, 0, 1, 0]);
+    file.extend([listed, start].concat());
+    file.extend([0; 2]);
+    file
+}
+
+#[test]
+fn npz_files_are_read() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let mut worker = Worker::start();
+    let mut ask = |weights: Vec<u8>| {
+        let config = br#"{"model_type": "whisper", "n_mels": 80}"#.to_vec();
+        write_files(dir.path(), &[("config.json".to_owned(), config), ("weights.npz".to_owned(), weights)]);
+        worker.ask(dir.path(), DtypeChoice::Auto, None)
+    };
+    let whole = npz("conv1.weight", &[1.0, 2.0, 3.0]);
+    let report = ask(whole.clone());
+    assert_eq!((report.failure, report.level, report.tensors), (None, Some(Level::Load), 1));
+    assert_eq!(report.tensor_bytes, 12);
+    let failure = ask(npz("conv1.weight", &[1.0, f32::NAN])).failure.expect("a failure");
+    assert_eq!(failure.kind, FailureKind::NotFiniteWeights);
+    assert!(failure.message.contains("conv1.weight"), "{}", failure.message);
+    for cut in 0..whole.len() {
+        let failure = ask(whole[..cut].to_vec()).failure.expect("a failure");
+        assert_eq!(failure.kind, FailureKind::BadFile);
+    }
+}

@@ -4,7 +4,7 @@ use super::experts::{Crowd, names_of_mixtral};
 use super::parts::{Sizes, head, head_norm, layer, layer_name, pre_norms};
 use crate::config::{Config, ConfigError};
 use crate::decoder::{Choice, Decoder, Experts, Head, Mlp, Precision, QkNorm, RopeSpeed, Scores};
-use crate::rope::{Plan, rope};
+use crate::rope::{Plan, rope_of_phi};
 
 /// llama with experts.
 pub(super) fn mixtral(config: Config<'_>) -> Result<Decoder, ConfigError> {
@@ -50,7 +50,7 @@ pub(super) fn minimax(config: Config<'_>) -> Result<Decoder, ConfigError> {
 pub(super) fn phimoe(config: Config<'_>) -> Result<Decoder, ConfigError> {
     let sizes = Sizes::read(config, "rms_norm_eps", 1e-6)?.with_even_heads();
     let plan = Plan { traditional: false, ..Plan::read(config, sizes.head_dim, 10_000.0)? };
-    let mut positions = rope(config, plan)?;
+    let mut positions = rope_of_phi(config, plan)?;
     if let RopeSpeed::Wavelengths { input_scale, .. } = &mut positions.speed
         && let Some(scaling) = config.section("rope_scaling")
     {

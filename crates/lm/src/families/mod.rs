@@ -130,7 +130,9 @@ pub fn family_of(model_type: &str) -> Option<&'static Family> {
 /// When its family is not known, or it describes no model of it.
 pub fn describe(document: &Value) -> Result<Decoder, ConfigError> {
     let config = Config::new(document)?;
-    let model_type = config.model_type()?;
+    // Much that is no language model has a config.json of its own making: one that names no architecture is one that
+    // is not known.
+    let model_type = config.text("model_type").unwrap_or_default();
     let family = family_of(model_type).ok_or_else(|| ConfigError::UnknownFamily(model_type.to_owned()))?;
     (family.describe)(config)
 }

@@ -3,7 +3,7 @@
 use super::parts::{Sizes, layer, layer_name};
 use crate::config::{Config, ConfigError};
 use crate::decoder::{Activation, Decoder, Head, Linear, Mlp, Qkv, Residual};
-use crate::rope::{Plan, rope, scaled, theta};
+use crate::rope::{Plan, kind_of, rope_of_phi, scaled, theta};
 
 /// Attention and MLP side by side, biases everywhere, a part of each head rotated.
 pub(super) fn phi(config: Config<'_>) -> Result<Decoder, ConfigError> {
@@ -43,7 +43,12 @@ pub(super) fn phi3(config: Config<'_>) -> Result<Decoder, ConfigError> {
         base: theta(config, 10_000.0)?,
         traditional: config.flag("rope_traditional", false),
     };
-    let positions = rope(config, plan)?;
+    // As mlx_lm has it: what it knows no other way of scaling for is not scaled.
+    let knows = ["longrope", "su", "linear"];
+    let positions = match config.section("rope_scaling") {
+        Some(scaling) if !knows.contains(&kind_of(scaling)) => scaled(config, None, plan)?,
+        _ => rope_of_phi(config, plan)?,
+    };
     let layers = (0..sizes.layers).map(|index| {
         let prefix = layer_name(index);
         let attention = format!("{prefix}.self_attn");

@@ -19,5 +19,6 @@ mod peers;
 mod policies;
 mod preview;
 mod registry;
+mod trash_order;
 mod uses;
 mod verify;

@@ -3,6 +3,7 @@
 
 use std::cell::RefCell;
 use std::collections::HashMap;
+use std::path::PathBuf;
 
 use mlxman_manifest::registry::{Survey, SurveyedModel};
 use mlxman_store::{
@@ -19,6 +20,8 @@ pub(crate) struct Guards {
     reach: Reach,
     /// Whether a repo's locks are held, by store and directory.
     locks: RefCell<HashMap<(usize, String), Held>>,
+    /// The roots of all known stores.
+    roots: Vec<PathBuf>,
 }
 
 /// What is asked about a model, in this order.
@@ -30,6 +33,8 @@ pub(crate) enum Guard {
     Locks,
     /// The same for the blobs that it shares.
     SharedLocks,
+    /// Whether another store lies in it.
+    Stores,
     /// Whether a link leads to it.
     Links,
     /// Whether all of it can be read.
@@ -39,8 +44,15 @@ pub(crate) enum Guard {
 }
 
 impl Guard {
-    pub(crate) const ALL: [Guard; 6] =
-        [Guard::OpenFiles, Guard::Locks, Guard::SharedLocks, Guard::Links, Guard::Readable, Guard::Replaced];
+    pub(crate) const ALL: [Guard; 7] = [
+        Guard::OpenFiles,
+        Guard::Locks,
+        Guard::SharedLocks,
+        Guard::Stores,
+        Guard::Links,
+        Guard::Readable,
+        Guard::Replaced,
+    ];
 }
 
 /// A store of the plan.
@@ -56,9 +68,17 @@ impl Guards {
     /// Asks for all stores of a survey; links in `others` count as well.
     pub(crate) fn of(survey: &Survey, others: &[(StoreSpec, Result<Scan, ScanError>)]) -> Self {
         let asked: Vec<Option<&Scan>> = survey.stores.iter().map(|store| store.scan.as_ref().ok()).collect();
+        let mut roots: Vec<&StoreSpec> = survey.stores.iter().map(|store| &store.spec).collect();
+        roots.extend(others.iter().map(|(spec, _)| spec));
         let others = others.iter().filter_map(|(_, scan)| scan.as_ref().ok());
         let linking: Vec<&Scan> = asked.iter().copied().flatten().chain(others).collect();
-        Guards { open: OpenFiles::now(), reach: Reach::of(&asked, &linking), locks: RefCell::default() }
+        let roots = roots.iter().map(|spec| spec.root().to_owned()).collect();
+        Guards {
+            open: OpenFiles::now(),
+            reach: Reach::of(&asked, &linking),
+            locks: RefCell::default(),
+            roots,
+        }
     }
 
     /// Stores with links of which nobody can tell where they lead.
@@ -97,6 +117,7 @@ impl Guards {
                 let mut shared = found.files.iter().filter_map(|file| file.blob.as_ref()?.shared.as_deref());
                 shared.find_map(|path| shared_lock(of.scan, path))
             }
+            Guard::Stores => self.store_inside(of, found),
             Guard::Links => self.linked(&area_of_model(of, found, repo), of.scan),
             Guard::Readable => {
                 let unread = |kind| {
@@ -113,6 +134,20 @@ impl Guards {
             Guard::Replaced if rule == Rule::Detached => superseded(found, known, models),
             Guard::Replaced => None,
         }
+    }
+
+    /// Whether another store, or a trash, lies in the model's directory: what is in it has words and locks of its own.
+    fn store_inside(&self, of: Of<'_>, found: &FoundModel) -> Option<(Keep, String)> {
+        let dir = of.scan.dir_of(found);
+        let own = of.scan.spec.root();
+        if let Some(root) = self.roots.iter().find(|root| *root != own && root.starts_with(&dir)) {
+            let reason = format!("another store lies in it: {}", root.display());
+            return Some((Keep::HoldsStore, reason));
+        }
+        let is_trash = |path: &str| path.split('/').any(|part| part == mlxman_store::TRASH);
+        let trash = found.files.iter().find(|file| is_trash(&file.path))?;
+        let reason = format!("a trash lies in it ({}): it is a store of its own, or holds one", trash.path);
+        Some((Keep::HoldsStore, reason))
     }
 
     /// Why what is no model is kept, if it is.

@@ -275,6 +275,8 @@ pub enum Keep {
     StandsForAnother,
     /// A link of another model or store leads to it.
     LinkedFrom,
+    /// Another store lies in its directory.
+    HoldsStore,
     /// The snapshot that a ref names has not all that this one has: other weights, or no tokenizer.
     NotReplaced,
     /// Not all of it can be read, or somebody who may need it could not be asked.

@@ -73,6 +73,9 @@ impl Plan {
         }
         let contradiction = |why: String| Err(PlanError::Contradiction { why });
         let stores: HashSet<&str> = self.stores.iter().map(|store| store.store.as_str()).collect();
+        if stores.len() < self.stores.len() {
+            return contradiction("it names a store twice".to_owned());
+        }
         let mut places = HashSet::new();
         for row in &self.candidates {
             let place = place_of(row);

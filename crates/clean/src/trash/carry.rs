@@ -176,13 +176,18 @@ fn touched_by(action: &Action) -> Vec<&str> {
     dirs
 }
 
+/// A repair makes refs, links and indices of shards.
+const LARGEST_MADE: u64 = 16 << 20;
+
 /// Removes what was made to be put in place and was not, or was taken back.
 fn drop_made(editor: &Editor<'_>, id: &str, action: &Action) {
     let (Action::Put { slot, seen: made, .. } | Action::Exchange { slot, new: made, .. }) = action else {
         return;
     };
     let slot = slot_of(id, *slot);
-    if let Ok(None) = made.difference(editor, &slot) {
+    // What a repair makes is small, and what a journal says may be a lie: weights are never what it made.
+    let is_large = made.size > LARGEST_MADE && matches!(action, Action::Put { .. });
+    if let (false, Ok(None)) = (is_large, made.difference(editor, &slot)) {
         // It is a copy that nobody knows of; should it stay, it costs space.
         let _ = editor.remove(&slot);
     }

@@ -366,8 +366,9 @@ impl Journal {
             if let Err(error) = file.take(LIMIT).read_to_end(&mut bytes) {
                 return Found::Unreadable(format!("{}: {error}", state.file()));
             }
+            let inode = root.stat().map_or(0, |stat| stat.ino);
             return match serde_json::from_slice::<Journal>(&bytes) {
-                Ok(journal) => match journal.fault(id) {
+                Ok(journal) => match journal.fault(id, inode) {
                     None => Found::Journal(state, Box::new(journal)),
                     Some(why) => Found::Unreadable(format!("{}: {why}", state.file())),
                 },
@@ -378,7 +379,7 @@ impl Journal {
     }
 
     /// Why it cannot be followed. It lies in a store that others may write to.
-    fn fault(&self, id: &str) -> Option<String> {
+    fn fault(&self, id: &str, inode: u64) -> Option<String> {
         if self.schema_version != JOURNAL_VERSION {
             let version = self.schema_version;
             return Some(format!("it has the form {version}, and this mlxman knows {JOURNAL_VERSION}"));
@@ -386,10 +387,18 @@ impl Journal {
         if self.id != id {
             return Some(format!("it is the journal of {}", self.id));
         }
-        let bad_row = self.steps.iter().any(|step| step.rows.iter().any(|row| *row >= self.rows.len()));
+        if self.inode != inode {
+            return Some("it is the journal of another directory".to_owned());
+        }
+        let bad_row = self
+            .steps
+            .iter()
+            .any(|step| step.rows.is_empty() || step.rows.iter().any(|row| *row >= self.rows.len()));
         let mut paths = self.steps.iter().flat_map(|step| step.action.paths());
         let mut dirs = self.dirs.iter().filter(|dir| !dir.path.is_empty()).map(|dir| dir.path.as_str());
-        let is_bad = |path: &str| !mlxman_store::is_safe_relative(path) || is_in_trash(path);
+        let is_bad = |path: &str| {
+            !mlxman_store::is_safe_relative(path) || is_in_trash(path) || path.contains(char::is_control)
+        };
         let bad = paths.find(|path| is_bad(path)).or_else(|| dirs.find(|path| is_bad(path)));
         match bad {
             Some(path) => Some(format!("it names `{path}`, which is no path in the store")),

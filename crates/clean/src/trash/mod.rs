@@ -8,6 +8,7 @@ mod carry;
 mod copies;
 mod empty;
 mod journal;
+mod needed;
 mod steps;
 
 use std::io;
@@ -178,6 +179,24 @@ pub enum JournalError {
         /// Why.
         why: String,
     },
+    /// Something else that was taken later has what this one's links lead to.
+    #[error(
+        "{id}: what its links lead to was removed later, as {other}: undo that first (`mlxman undo {other}`)"
+    )]
+    UndoFirst {
+        /// The journal.
+        id: String,
+        /// The one that has it.
+        other: String,
+    },
+    /// Something needs what it keeps.
+    #[error("{id} is not emptied: {by}")]
+    Needed {
+        /// The journal.
+        id: String,
+        /// Who, and what to do.
+        by: String,
+    },
     /// The system said no in the middle; whoever comes next goes on.
     #[error("{id}: {what}: {source}; nothing is lost, try again")]
     System {
@@ -266,55 +285,66 @@ impl<'a> Trash<'a> {
     /// # Errors
     /// When the trash cannot be read or written; nothing is lost.
     pub fn recover(&self) -> Result<Vec<Recovered>, JournalError> {
-        let mut recovered = Vec::new();
         let listing =
             |source| JournalError::System { id: TRASH.to_owned(), what: "it cannot be read", source };
+        let mut recovered = Vec::new();
         for id in self.ids().map_err(listing)? {
-            let system = |what| {
-                let id = id.clone();
-                move |source| JournalError::System { id, what, source }
-            };
-            if let Some(draft) = draft_name(&id) {
-                // It was not yet a journal: nothing was done, and nothing of anybody's lies there.
-                abandon(&self.editor, draft).map_err(system("a draft cannot be removed"))?;
-                continue;
+            // One that cannot be ended keeps none of the others from it.
+            match self.recover_one(&id) {
+                Ok(one) => recovered.extend(one),
+                Err(error) => recovered.push(Recovered {
+                    store: self.store.clone(),
+                    id,
+                    done: "it could not be ended".to_owned(),
+                    stuck: vec![error.to_string()],
+                }),
             }
-            let (state, journal) = match Journal::find(self.editor.root(), &id) {
-                Found::Journal(state, journal) => (state, journal),
-                Found::Nothing => {
-                    if !holds_anything(&self.editor, &id).unwrap_or(true) {
-                        // It had ended but for its empty directory.
-                        let _ = self.editor.remove_dir(&journal::items_of(&id));
-                        let _ = self.editor.remove_dir(&dir_of(&id));
-                    }
-                    continue;
-                }
-                Found::Unreadable(_) => continue,
-            };
-            let (done, stuck) = match state {
-                State::Kept | State::Shared => continue,
-                State::Copying => {
-                    copies::give_up(&self.editor, &journal)?;
-                    let done = "removed a copy that was begun; `mlxman undo` makes the rest".to_owned();
-                    (done, Vec::new())
-                }
-                State::Emptying => {
-                    let freed = empty::finish(&self.editor, &journal)?;
-                    (format!("went on to empty it: {} bytes", freed.freed_bytes), Vec::new())
-                }
-                State::Moving | State::Undoing => {
-                    let stuck = self.back(&journal, state)?;
-                    let was = if state == State::Moving {
-                        "took back what was begun"
-                    } else {
-                        "went on to undo it"
-                    };
-                    (was.to_owned(), stuck)
-                }
-            };
-            recovered.push(Recovered { store: self.store.clone(), id: journal.id.clone(), done, stuck });
         }
         Ok(recovered)
+    }
+
+    fn recover_one(&self, id: &str) -> Result<Option<Recovered>, JournalError> {
+        let system = |what| {
+            let id = id.to_owned();
+            move |source| JournalError::System { id, what, source }
+        };
+        let lies = draft_name(id).map_or_else(|| dir_of(id), |_| format!("{TRASH}/{id}"));
+        // Whoever else may write to the store could have written it: what it says is done for nobody but its owner.
+        let owner = self.editor.attributes(&lies).map_err(system("it cannot be asked whose it is"))?.uid;
+        if owner != mlxman_store::acting_user() {
+            return Ok(None);
+        }
+        if let Some(draft) = draft_name(id) {
+            // It was not yet a journal: nothing was done, and nothing of anybody's lies there.
+            abandon(&self.editor, draft).map_err(system("a draft cannot be removed"))?;
+            return Ok(None);
+        }
+        let (state, journal) = match Journal::find(self.editor.root(), id) {
+            Found::Journal(state, journal) => (state, journal),
+            Found::Nothing => {
+                if !holds_anything(&self.editor, id).unwrap_or(true) {
+                    // It had ended but for its empty directory.
+                    let _ = self.editor.remove_dir(&journal::items_of(id));
+                    let _ = self.editor.remove_dir(&dir_of(id));
+                }
+                return Ok(None);
+            }
+            Found::Unreadable(_) => return Ok(None),
+        };
+        let (done, stuck) = match state {
+            State::Kept | State::Shared => return Ok(None),
+            State::Copying => {
+                copies::give_up(&self.editor, &journal)?;
+                ("removed a copy that was begun; `mlxman undo` makes the rest".to_owned(), Vec::new())
+            }
+            State::Emptying => {
+                let freed = empty::finish(&self.editor, &journal)?;
+                (format!("went on to empty it: {} bytes", freed.freed_bytes), Vec::new())
+            }
+            State::Moving => ("took back what was begun".to_owned(), self.back(&journal, state)?),
+            State::Undoing => ("went on to undo it".to_owned(), self.back(&journal, state)?),
+        };
+        Ok(Some(Recovered { store: self.store.clone(), id: journal.id.clone(), done, stuck }))
     }
 
     fn back(&self, journal: &Journal, state: State) -> Result<Vec<String>, JournalError> {
@@ -322,7 +352,9 @@ impl<'a> Trash<'a> {
         let system = |what| move |source| JournalError::System { id: id.clone(), what, source };
         let stuck: Vec<String> =
             take_all_back(&self.editor, journal).iter().map(ToString::to_string).collect();
-        if holds_anything(&self.editor, id).map_err(system("it cannot be read"))? {
+        // What could not be taken back is kept to be tried again, also where nothing lies in the trash for it: a line in
+        // the list of who uses a shared blob.
+        if !stuck.is_empty() || holds_anything(&self.editor, id).map_err(system("it cannot be read"))? {
             journal
                 .becomes(&self.editor, state, State::Kept)
                 .map_err(system("its state cannot be written"))?;
@@ -342,6 +374,9 @@ impl<'a> Trash<'a> {
         if state == State::Shared {
             let stuck = copies::make(&self.editor, &journal)?;
             return Ok(Undone { store: self.store.clone(), id: id.to_owned(), rows: journal.rows, stuck });
+        }
+        if let Some(other) = self.holder(&journal) {
+            return Err(JournalError::UndoFirst { id: id.to_owned(), other });
         }
         journal.becomes(&self.editor, State::Kept, State::Undoing).map_err(|source| {
             JournalError::System { id: id.to_owned(), what: "its state cannot be written", source }
@@ -364,6 +399,9 @@ impl<'a> Trash<'a> {
                 source,
             })?;
             return Ok(Freed { id: id.to_owned(), ..Freed::default() });
+        }
+        if let Some(by) = self.needed(&journal) {
+            return Err(JournalError::Needed { id: id.to_owned(), by });
         }
         journal.becomes(&self.editor, State::Kept, State::Emptying).map_err(|source| {
             JournalError::System { id: id.to_owned(), what: "its state cannot be written", source }

@@ -79,7 +79,10 @@ impl Seen {
             EntryKind::Link => ItemKind::Link,
             _ => return Ok(Some("is something else now")),
         };
-        if kind != self.kind || (stat.dev, stat.ino) != (self.device, self.inode) {
+        // A filesystem may have another number after it was mounted again: what lies where the store's root does is meant.
+        let same_device =
+            stat.dev == self.device || editor.root().stat().is_ok_and(|root| root.dev == stat.dev);
+        if kind != self.kind || stat.ino != self.inode || !same_device {
             return Ok(Some("is another file now"));
         }
         if (stat.size, stat.mtime_ns) != (self.size, self.mtime_ns) {

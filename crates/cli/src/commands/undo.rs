@@ -14,7 +14,19 @@ use crate::trash::{freely, recover, recover_in};
 pub(super) fn run(args: &Undo, context: &Context) -> Result<Verdict> {
     let stores = context.some_stores()?;
     recover(context, &stores);
-    let (entries, _) = super::trash::entries(context, &stores);
+    let (entries, unread) = super::trash::entries(context, &stores);
+    let unended = entries.iter().filter(|(_, entry)| {
+        entry.problem.is_some() || !matches!(entry.state, Some(State::Kept | State::Shared))
+    });
+    let mut wrong_there: Vec<String> = unread;
+    wrong_there.extend(unended.map(|(spec, entry)| {
+        let why =
+            entry.problem.clone().unwrap_or_else(|| "it was not ended, and is another user's".to_owned());
+        format!("{} in the trash of {spec} cannot be put back: {why}", entry.id)
+    }));
+    for problem in &wrong_there {
+        context.printer.warning(problem);
+    }
     let can_be = |entry: &TrashEntry| matches!(entry.state, Some(State::Kept | State::Shared));
     let kept = || entries.iter().filter(|(_, entry)| can_be(entry));
     let newest = || kept().max_by_key(|(_, entry)| (entry.created_at, entry.id.clone()));
@@ -26,7 +38,7 @@ pub(super) fn run(args: &Undo, context: &Context) -> Result<Verdict> {
             if context.printer.json {
                 context.printer.json(&UndoReport::default())?;
             }
-            return Ok(Verdict::Fine);
+            return Ok(Verdict::of(!wrong_there.is_empty()));
         }
     };
     // One apply has one name in all the stores that it was about.

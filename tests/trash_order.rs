@@ -1,0 +1,158 @@
+//! Several removals in one trash, in any order; and trashes that somebody else wrote in.
+
+use std::path::Path;
+
+use mlxman_testkit::{FolderStore, ModelSpec, Snapshot, text};
+use serde_json::{Value, json};
+
+use crate::lab::{DAY, Lab, candidates, four_bit, old_below};
+
+/// A repo with two snapshots that share their blobs.
+fn two_snapshots() -> (Lab, Snapshot, Snapshot) {
+    let lab = Lab::new();
+    let repo = lab.hub.repo("acme/llama");
+    let files = four_bit(1).files();
+    let mut older = files.clone();
+    older.push(text("notes.txt", "older"));
+    let one = repo.snapshot(&older);
+    let two = repo.snapshot(&files).with_ref("main");
+    old_below(lab.hub.root(), 30 * DAY);
+    lab.sync();
+    (lab, one, two)
+}
+
+fn apply(lab: &Lab, args: &[&str]) -> String {
+    let applied = lab.json(["clean", "apply", "--yes", "--grace", "0d"].iter().chain(args));
+    applied["stores"][0]["id"].as_str().expect("a journal").to_owned()
+}
+
+fn whole(snapshot: &Snapshot) -> bool {
+    snapshot.path().join("model.safetensors").exists() && snapshot.path().join("config.json").exists()
+}
+
+#[test]
+fn what_a_link_leads_to_comes_back_first_and_is_not_freed() {
+    let (lab, one, two) = two_snapshots();
+    let first = apply(&lab, &["--models", &format!("acme/llama@{}", &one.commit[..8])]);
+    let second = apply(&lab, &["--models", "acme/*"]);
+    // Its blobs were removed with the other one.
+    let out = lab.run(["undo", &first]).expect_code(3);
+    assert!(out.stderr.contains(&second), "{out}");
+    // They are needed by what lies in the trash, too.
+    let out = lab.run(["trash", "empty", "--yes", &second]).expect_code(1);
+    assert!(out.stderr.contains(&first), "{out}");
+    let _ = lab.run(["undo", &second]).success();
+    let _ = lab.run(["undo", &first]).success();
+    assert!(whole(&one) && whole(&two));
+    assert!(!lab.hub.root().join(".mlxman-trash").exists());
+}
+
+#[test]
+fn what_is_there_again_is_not_freed() {
+    let (lab, one, two) = two_snapshots();
+    let id = apply(&lab, &["--models", "acme/*"]);
+    // Somebody put the links back by hand.
+    fs_err::create_dir_all(two.path()).expect("made");
+    let trash = lab.hub.root().join(".mlxman-trash").join(&id);
+    let journal: Value =
+        serde_json::from_slice(&fs_err::read(trash.join("journal.kept")).expect("it")).expect("JSON");
+    for step in journal["steps"].as_array().expect("steps") {
+        let path = step["path"].as_str().unwrap_or_default();
+        if let (true, Some(target)) = (path.contains(&two.commit), step["link_target"].as_str()) {
+            std::os::unix::fs::symlink(target, lab.hub.root().join(path)).expect("linked");
+        }
+    }
+    let out = lab.run(["trash", "empty", "--yes"]).expect_code(1);
+    assert!(out.stderr.contains("there again"), "{out}");
+    let _ = lab.run(["undo"]).expect_code(1);
+    assert!(whole(&one) && whole(&two));
+}
+
+#[test]
+fn everything_is_freed_at_once_in_any_order() {
+    let (lab, one, _) = two_snapshots();
+    let _ = apply(&lab, &["--models", &format!("acme/llama@{}", &one.commit[..8])]);
+    let _ = apply(&lab, &["--models", "acme/*"]);
+    let _ = lab.run(["trash", "empty", "--yes"]).success();
+    assert!(!lab.hub.root().join(".mlxman-trash").exists());
+}
+
+#[test]
+fn a_store_inside_a_model_keeps_it() {
+    let (lab, folder) = Lab::with_folder();
+    let outer = folder.model("outer", &four_bit(1).files());
+    let inner = FolderStore::create(outer.join("inner"));
+    inner.model("mine", &ModelSpec::llama().files());
+    let stores =
+        [format!("folder={}", folder.root().display()), format!("folder={}", inner.root().display())];
+    let hub = mlxman_testkit::HubStore::create(outer.join("hub"));
+    let _ = hub.repo("acme/pinned").snapshot(&four_bit(2).files()).with_ref("main");
+    let hub_store = format!("hub={}", hub.root().display());
+    let given = ["--store", stores[0].as_str(), "--store", hub_store.as_str()];
+    let _ = lab.run(["sync", "--fast"].iter().chain(&given));
+    let plan =
+        lab.json(["clean", "preview", "--include-irreplaceable", "--models", "outer"].iter().chain(&given));
+    assert!(candidates(&plan).is_empty(), "{plan:#}");
+    assert_eq!(plan["kept"][0]["rule"], "holds_store", "{plan:#}");
+}
+
+fn plant(root: &Path, id: &str, state: &str, journal: &Value) {
+    let dir = root.join(".mlxman-trash").join(id);
+    fs_err::create_dir_all(dir.join("items")).expect("made");
+    fs_err::write(dir.join(format!("journal.{state}")), journal.to_string()).expect("written");
+}
+
+/// Whoever may write to a store may write a journal; it is believed in nothing that would remove a file.
+#[test]
+fn a_planted_journal_removes_nothing() {
+    use std::os::unix::fs::MetadataExt as _;
+    let (lab, _, two) = two_snapshots();
+    let root = lab.hub.root();
+    let blob = two.blob_of("model.safetensors");
+    let meta = fs_err::metadata(&blob).expect("a blob");
+    let path = blob.strip_prefix(root).expect("below").display().to_string();
+    let inode = fs_err::metadata(root).expect("a root").ino();
+    let step = |rows: Value| {
+        json!({"rows": rows, "do": "put", "path": path, "slot": 1, "kind": "file", "device": meta.dev(), "inode": meta.ino(),
+               "size": meta.len(), "mtime_ns": meta.mtime() * 1_000_000_000 + meta.mtime_nsec()})
+    };
+    let journal = |inode: u64, rows: Value| {
+        json!({"schema_version": 1, "id": "z", "created_at": "2026-01-01T00:00:00Z", "generator": "x", "store": "hub=/x",
+               "inode": inode, "purpose": "repair", "rows": [], "steps": [step(rows)]})
+    };
+    for (inode, rows) in [(1, json!([])), (inode, json!([])), (inode, json!([7])), (1, json!([0]))] {
+        plant(root, "z", "moving", &journal(inode, rows));
+        let _ = lab.run(["clean", "preview"]);
+        assert!(blob.exists());
+        let _ = lab.run(["undo", "z"]);
+        assert!(blob.exists());
+        let out = lab.run(["undo"]).expect_code(1);
+        assert!(out.stderr.contains('z'), "{out}");
+    }
+}
+
+#[test]
+fn a_plan_with_a_store_twice_is_none() {
+    let (lab, _, _) = two_snapshots();
+    let file = lab.sandbox.work().join("plan.json");
+    let mut plan = lab.preview(&["--models", "acme/*"]);
+    let store = plan["stores"][0].clone();
+    plan["stores"].as_array_mut().expect("stores").push(store);
+    fs_err::write(&file, plan.to_string()).expect("written");
+    let _ = lab.run(["clean", "apply", "--yes", &file.display().to_string()]).expect_code(2);
+}
+
+/// A journal that cannot be ended keeps none of the others from it, and `undo` says that it is there.
+#[test]
+fn one_that_cannot_be_read_hides_no_other() {
+    let (lab, one, _) = two_snapshots();
+    plant(lab.hub.root(), "20000101T000000Z", "emptying", &json!("no journal"));
+    let id = apply(&lab, &["--models", &format!("acme/llama@{}", &one.commit[..8])]);
+    let trash = lab.hub.root().join(".mlxman-trash").join(&id);
+    fs_err::rename(trash.join("journal.kept"), trash.join("journal.moving")).expect("renamed");
+    let out = lab.run(["clean", "preview"]);
+    assert!(out.stderr.contains("took back what was begun"), "{out}");
+    assert!(whole(&one));
+    let out = lab.run(["undo"]).expect_code(1);
+    assert!(out.stderr.contains("20000101T000000Z"), "{out}");
+}

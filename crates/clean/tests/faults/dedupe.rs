@@ -326,7 +326,9 @@ fn what_changes_at_the_last_moment_is_put_back() {
     let found = bench.find();
     let path = bench.path(&found.groups[0].copies[0].file.path);
     let before = |change: Change| {
-        let is_written = bench.path(".mlxman-trash").join("20261120T120000Z").exists();
+        let begun = |name: &str| !name.ends_with(".draft") && name != "lock";
+        let names = fs_err::read_dir(bench.path(".mlxman-trash")).into_iter().flatten();
+        let is_written = names.flatten().any(|entry| begun(&entry.file_name().to_string_lossy()));
         if change == Change::Move && is_written && !path.with_extension("was").exists() {
             fs_err::write(path.with_extension("was"), "").expect("written");
             fs_err::set_permissions(&path, std::fs::Permissions::from_mode(0o644)).expect("set");

@@ -14,7 +14,7 @@ const DEEPEST: u32 = 32;
 impl Trash<'_> {
     /// Another journal that keeps what a link of this one leads to.
     pub(super) fn holder(&self, journal: &Journal) -> Option<String> {
-        let wanted: HashSet<String> = links_of(journal).collect();
+        let wanted: HashSet<String> = links_of(journal).filter(|path| self.is_gone(path)).collect();
         if wanted.is_empty() {
             return None;
         }
@@ -24,7 +24,8 @@ impl Trash<'_> {
 
     /// Who needs what a journal keeps, and what to do about it.
     pub(super) fn needed(&self, journal: &Journal) -> Option<String> {
-        let kept: HashSet<&str> = files_of(journal).collect();
+        // What came again, by a download say, is needed from nowhere else.
+        let kept: HashSet<&str> = files_of(journal).filter(|path| self.is_gone(path)).collect();
         let older = |other: &Journal| links_of(other).any(|path| kept.contains(path.as_str()));
         if let Some(other) = self.others(journal).into_iter().find(older) {
             return Some(format!(
@@ -66,6 +67,11 @@ impl Trash<'_> {
             }
         }
         None
+    }
+
+    /// Whether nothing lies at a path of the store; what cannot be asked is not there.
+    fn is_gone(&self, path: &str) -> bool {
+        self.editor().stat(path).is_err()
     }
 
     fn others(&self, journal: &Journal) -> Vec<Journal> {

@@ -156,3 +156,46 @@ fn one_that_cannot_be_read_hides_no_other() {
     let out = lab.run(["undo"]).expect_code(1);
     assert!(out.stderr.contains("20000101T000000Z"), "{out}");
 }
+
+#[test]
+fn one_apply_has_one_name_in_all_stores() {
+    let (mut lab, _, _) = two_snapshots();
+    let folder = lab.sandbox.models();
+    folder.model("one", &four_bit(7).files());
+    let _ = lab.hub.repo("acme/other").snapshot(&four_bit(8).files()).with_ref("main");
+    old_below(lab.hub.root(), 30 * DAY);
+    let _ = apply(&lab, &["--models", "acme/other"]);
+    let args = [
+        "clean",
+        "apply",
+        "--yes",
+        "--grace",
+        "0d",
+        "--include-irreplaceable",
+        "--models",
+        "acme/llama*",
+        "one",
+    ];
+    let applied = lab.json(args);
+    let ids: Vec<&Value> =
+        applied["stores"].as_array().expect("stores").iter().map(|store| &store["id"]).collect();
+    assert_eq!((ids.len(), ids[0]), (2, ids[1]), "{applied:#}");
+    let undone = lab.json(["undo"]);
+    assert_eq!(undone["undone"].as_array().expect("stores").len(), 2, "{undone:#}");
+    assert_eq!(lab.json(["trash", "list"])["entries"].as_array().expect("entries").len(), 1);
+}
+
+/// In a store that a group writes to, the next user of it must be able to undo and to empty.
+#[test]
+fn the_trash_of_a_group_is_the_groups() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let (lab, _, _) = two_snapshots();
+    let mode = |path: &Path| fs_err::metadata(path).expect("it").permissions().mode() & 0o7777;
+    fs_err::set_permissions(lab.hub.root(), std::fs::Permissions::from_mode(0o2775)).expect("set");
+    let id = apply(&lab, &["--models", "acme/*"]);
+    let trash = lab.hub.root().join(".mlxman-trash");
+    for dir in [trash.clone(), trash.join(&id), trash.join(&id).join("items")] {
+        assert_eq!(mode(&dir), 0o2775, "{}", dir.display());
+    }
+    assert_eq!(mode(&trash.join("lock")), 0o666);
+}

@@ -109,6 +109,15 @@ impl<'a> Editor<'a> {
         Ok(DirAttributes { mode, uid: raw.st_uid, gid: raw.st_gid })
     }
 
+    /// What a directory is to be made with in a store that a group writes to, whatever this user's umask says: the root's
+    /// permissions and group; `None` in a store of one user.
+    pub fn shared_with_group(&self) -> Option<DirAttributes> {
+        let raw = rustix::fs::fstat(self.root).ok()?;
+        let mode = raw.st_mode as u32 & 0o7777;
+        let owner = rustix::process::geteuid().as_raw();
+        (mode & 0o020 != 0).then_some(DirAttributes { mode, uid: owner, gid: raw.st_gid })
+    }
+
     /// Makes a directory, with exactly these permissions; owners as far as this user may give things away.
     ///
     /// # Errors

@@ -281,8 +281,8 @@ pub(crate) fn draft_slot_of(id: &str, slot: usize) -> String {
 
 /// Makes the directory of a journal to be.
 pub(crate) fn prepare(editor: &Editor<'_>, id: &str) -> io::Result<()> {
-    editor.make_dir(&draft_of(id), None)?;
-    editor.make_dir(&format!("{}/items", draft_of(id)), None)
+    editor.make_dir(&draft_of(id), editor.shared_with_group())?;
+    editor.make_dir(&format!("{}/items", draft_of(id)), editor.shared_with_group())
 }
 
 /// Removes what [`prepare`] made and whatever was put there, where nothing came of it.

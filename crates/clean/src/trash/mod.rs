@@ -227,7 +227,7 @@ impl<'a> Trash<'a> {
         let stat = root.stat().map_err(system)?;
         let mut root_times = None;
         let lock = loop {
-            match editor.make_dir(TRASH, None) {
+            match editor.make_dir(TRASH, editor.shared_with_group()) {
                 Ok(()) => {
                     let (atime_ns, mtime_ns) = (stat.atime_ns, stat.mtime_ns);
                     root_times = Some(DirTimes { path: String::new(), atime_ns, mtime_ns });
@@ -237,7 +237,13 @@ impl<'a> Trash<'a> {
             }
             let dir = root.open_dir_below(TRASH).map_err(system)?;
             match dir.lock_file(LOCK, waiting) {
-                Ok(Some(lock)) => break lock,
+                Ok(Some(lock)) => {
+                    if root_times.is_some() && editor.shared_with_group().is_some() {
+                        // Where the store is another's, the lock is too, and has its mode already.
+                        let _ = editor.set_mode(&format!("{TRASH}/{}", LOCK.to_string_lossy()), 0o666);
+                    }
+                    break lock;
+                }
                 Ok(None) => return Err(OpenError::Busy { store }),
                 // Whoever ended just now took the empty trash with him.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
@@ -442,6 +448,12 @@ impl<'a> Trash<'a> {
     /// Whether there is a journal of this name.
     pub(crate) fn has(&self, id: &str) -> bool {
         matches!(Journal::find(self.editor.root(), id), Found::Journal(..))
+    }
+
+    /// Whether a journal of this second would have the time alone as its name: what is done to several stores at once has
+    /// one name in all of them.
+    pub fn is_free(&self, now: DateTime<Utc>) -> bool {
+        self.new_id(now).is_ok_and(|id| !id.contains('-'))
     }
 
     /// A name for a new journal: the time, and what tells it from others of the same second.

@@ -6,7 +6,7 @@ use std::io;
 use mlxman_store::Editor;
 
 use super::journal::{Action, DirTimes, Journal, State, Step, TRASH, abandon, items_of, slot_of};
-use super::steps::{Done, Failed, perform, take_back};
+use super::steps::{Done, Failed, close, perform, take_back};
 
 /// What came of the rows of a journal.
 #[derive(Debug, Default)]
@@ -154,6 +154,8 @@ impl Work<'_> {
         }
         let actions = || steps.iter().map(|at| &self.journal.steps[*at].action);
         actions().for_each(|action| drop_made(self.editor, id, action));
+        // The innermost first: what is closed lets nobody in.
+        actions().for_each(|action| close(self.editor, action));
         let touched: HashSet<&str> = actions().flat_map(touched_by).collect();
         let dirs = self.journal.dirs.iter().filter(|dir| touched.contains(dir.path.as_str()));
         put_times_back(self.editor, dirs);
@@ -209,6 +211,8 @@ pub(crate) fn take_all_back(editor: &Editor<'_>, journal: &Journal) -> Vec<Faile
         stuck.extend(take_back(editor, &journal.id, &step.action).err());
         drop_made(editor, &journal.id, &step.action);
     }
+    // The innermost first, as they were removed: what is closed lets nobody in.
+    journal.steps.iter().for_each(|step| close(editor, &step.action));
     put_times_back(editor, &journal.dirs);
     stuck
 }

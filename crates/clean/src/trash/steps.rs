@@ -161,6 +161,20 @@ pub(crate) fn perform(editor: &Editor<'_>, id: &str, action: &Action) -> Result<
     }
 }
 
+/// A directory that its owner can put things into.
+const OPEN: u32 = 0o700;
+
+/// Gives a directory that was made again the permissions that it had, if those would have kept its content out.
+pub(crate) fn close(editor: &Editor<'_>, action: &Action) {
+    if let Action::RemoveDir { path, mode, .. } = action
+        && mode & OPEN != OPEN
+        && editor.attributes(path).is_ok_and(|now| now.mode == mode | OPEN)
+    {
+        // It is open to nobody but its owner, should that fail.
+        let _ = editor.set_mode(path, *mode);
+    }
+}
+
 /// Takes a step back, if it was done.
 pub(crate) fn take_back(editor: &Editor<'_>, id: &str, action: &Action) -> Result<(), Failed> {
     let failed = |path: &str, why| Failed { path: path.to_owned(), why };
@@ -217,7 +231,8 @@ pub(crate) fn take_back(editor: &Editor<'_>, id: &str, action: &Action) -> Resul
                 return Ok(());
             }
             make_parents(editor, path).map_err(system(path))?;
-            let attributes = DirAttributes { mode: *mode, uid: *uid, gid: *gid };
+            // What was in it has to go back into it first: see `close`.
+            let attributes = DirAttributes { mode: *mode | OPEN, uid: *uid, gid: *gid };
             editor.make_dir(path, Some(attributes)).map_err(system(path))
         }
         Action::MakeDir { path } => match editor.remove_dir(path) {

@@ -199,3 +199,42 @@ fn the_trash_of_a_group_is_the_groups() {
     }
     assert_eq!(mode(&trash.join("lock")), 0o666);
 }
+
+/// The list of who uses a shared blob has every user again, in whatever order things were asked back.
+#[test]
+fn a_user_of_a_shared_blob_is_listed_again() {
+    let sandbox = Lab::new();
+    let root = sandbox.sandbox.work().join("shared");
+    let hub = mlxman_testkit::HubStore::create(&root).shared();
+    let files = four_bit(1).files();
+    let one = hub.repo("acme/one").snapshot(&files).with_ref("main");
+    let two = hub.repo("other/two").snapshot(&files).with_ref("main");
+    old_below(&root, 30 * DAY);
+    let store = format!("hub={}", root.display());
+    let call = |args: &[&str]| sandbox.run(["--store", store.as_str(), "--json"].iter().chain(args));
+    let remove = |models: &str| {
+        let applied = call(&["clean", "apply", "--yes", "--models", models]).success().json();
+        applied["stores"][0]["id"].as_str().expect("a journal").to_owned()
+    };
+    let lists = || {
+        let found = walkdir::WalkDir::new(root.join("blobs")).into_iter().flatten();
+        let refs = found.filter(|entry| entry.path().extension().is_some_and(|end| end == "refs"));
+        let mut lines: Vec<String> = refs
+            .flat_map(|entry| {
+                let text = fs_err::read_to_string(entry.path()).expect("a list");
+                text.lines().map(str::to_owned).collect::<Vec<_>>()
+            })
+            .collect();
+        lines.sort();
+        lines
+    };
+    let before = lists();
+    assert_eq!(before.len(), 2, "{before:?}");
+    let (first, second) = (remove("acme/*"), remove("other/*"));
+    let out = call(&["undo", &first]).expect_code(3);
+    assert!(out.stderr.contains(&second), "{out}");
+    let _ = call(&["undo", &second]).success();
+    let _ = call(&["undo", &first]).success();
+    assert_eq!(lists(), before);
+    assert!(whole(&one) && whole(&two));
+}

@@ -131,7 +131,10 @@ impl Guards {
                     (Keep::Unreadable, reason.to_owned())
                 })
             }
-            Guard::Replaced if rule == Rule::Detached => superseded(found, known, models),
+            Guard::Replaced if rule == Rule::Detached => {
+                let beside = models.get(of.scan.snapshots_beside(found)).unwrap_or(models);
+                superseded(found, known, beside)
+            }
             Guard::Replaced => None,
         }
     }
@@ -190,6 +193,17 @@ impl Guards {
         let reason =
             format!("a link in {store} could not be followed, so nobody can tell whether it leads here");
         Some((Keep::Unreadable, reason))
+    }
+
+    /// Asks about the repos of many models at once, which takes less time than one after the other.
+    pub(crate) fn ask_locks<'a>(&self, of: Of<'_>, models: impl Iterator<Item = &'a FoundModel>) {
+        let repos = models.filter(|found| found.repo.is_some()).filter_map(|found| found.key.split('/').next());
+        let mut locks = self.locks.borrow_mut();
+        let mut repos: Vec<&str> =
+            repos.filter(|repo| !locks.contains_key(&(of.index, (*repo).to_owned()))).collect();
+        repos.dedup();
+        let held = of.scan.lock_of_repos(&repos);
+        locks.extend(repos.into_iter().map(|repo| (of.index, repo.to_owned())).zip(held));
     }
 
     /// Whether a download works on the repo at `dir`.

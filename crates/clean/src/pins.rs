@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use mlxman_manifest::Summary;
 use mlxman_manifest::registry::{Survey, SurveyedModel};
-use mlxman_store::{FileId, FoundModel, ProblemKind, Scan, StoreKind, Stray};
+use mlxman_store::{FileId, FoundModel, ProblemKind, RepoSnapshot, Scan, StoreKind, Stray};
 
 use crate::guards::id_at;
 use crate::plan::{Keep, Rule};
@@ -24,7 +24,7 @@ impl<'a> Pins<'a> {
         let seen = survey.stores.iter().filter_map(|store| Some((store, store.scan.as_ref().ok()?)));
         let seen = seen.flat_map(|(store, scan)| {
             let models = scan.models.iter().zip(&store.models).filter(|(_, known)| known.summary.pinned);
-            models.filter_map(|(found, known)| Some((id_at(scan, &found.key)?, known.summary.store.as_str())))
+            models.filter_map(|(found, known)| Some((id_of(scan, found)?, known.summary.store.as_str())))
         });
         let unseen =
             elsewhere.iter().filter_map(|other| Some((other.place?, other.row.summary.store.as_str())));
@@ -33,7 +33,7 @@ impl<'a> Pins<'a> {
 
     /// Why a pin that another name bears holds for this one, if one does.
     pub(crate) fn holds(&self, found: &FoundModel, known: &SurveyedModel, scan: &Scan) -> Option<String> {
-        let mine = id_at(scan, &found.key);
+        let mine = id_of(scan, found);
         if let Some(store) = mine.and_then(|id| self.places.get(&id)) {
             return Some(format!(
                 "it is pinned in {store}, which is another name of the same place; `mlxman unpin` lets it go"
@@ -44,6 +44,11 @@ impl<'a> Pins<'a> {
         let store = &other.store;
         Some(format!("it is pinned in {store}, where it is not now; `mlxman unpin` lets it go"))
     }
+}
+
+/// Device and inode of a model's place.
+fn id_of(scan: &Scan, found: &FoundModel) -> Option<FileId> {
+    found.own_dir().map(|stat| (stat.dev, stat.ino)).or_else(|| id_at(scan, &found.key))
 }
 
 /// Whether the first path lies in the directory at the second.
@@ -92,26 +97,31 @@ pub(crate) fn words_of_user(
 
 /// Whether a download is writing to it.
 pub(crate) fn download_at_work(found: &FoundModel, scan: &Scan) -> Option<(Keep, String)> {
-    let live = scan.strays.iter().any(|stray| {
-        stray.problem.kind == ProblemKind::PartialLive
-            && match (&found.repo, &stray.repo_id) {
-                (Some(repo), Some(id)) => repo.id == *id,
-                (None, None) => stray.problem.path.as_ref().is_some_and(|path| path.starts_with(&found.key)),
-                _ => false,
-            }
+    let near = match (&found.repo, found.key.split('/').next()) {
+        (Some(_), Some(repo)) => scan.strays_in(repo),
+        _ => &scan.strays,
+    };
+    let live = near.iter().any(|stray| {
+        let is_its = match (&found.repo, &stray.repo_id) {
+            (Some(repo), Some(id)) => repo.id == *id,
+            (None, None) => stray.problem.path.as_ref().is_some_and(|path| path.starts_with(&found.key)),
+            _ => false,
+        };
+        stray.problem.kind == ProblemKind::PartialLive && is_its
     });
     live.then(|| (Keep::InUse, "a download is writing to it".to_owned()))
 }
 
+/// The snapshot of the same repo that a ref names, the first of them.
+pub(crate) fn named_beside<'a>(found: &FoundModel, scan: &'a Scan) -> Option<&'a RepoSnapshot> {
+    let beside = scan.models[scan.snapshots_beside(found)].iter();
+    beside.filter_map(|other| other.repo.as_ref()).find(|other| other.detached() == Some(false))
+}
+
 /// Whether nothing else of its repo is named by a ref.
 pub(crate) fn only_snapshot(found: &FoundModel, scan: &Scan, rule: Rule) -> Option<(Keep, String)> {
-    let repo = found.repo.as_ref()?;
-    let others = scan
-        .models
-        .iter()
-        .filter_map(|other| other.repo.as_ref())
-        .any(|other| other.kind == repo.kind && other.id == repo.id && other.detached() == Some(false));
-    (rule == Rule::Detached && !others).then(|| {
+    let is_only = rule == Rule::Detached && found.repo.is_some() && named_beside(found, scan).is_none();
+    is_only.then(|| {
         let reason = "no ref names it, and no other snapshot of the repo is named by one: \
                       somebody asked for this revision by its commit";
         (Keep::OnlySnapshot, reason.to_owned())

@@ -18,7 +18,7 @@ use crate::grace::LastUse;
 use crate::guards::{Guards, Of};
 use crate::irreplaceable::irreplaceable;
 use crate::items::{Going, Items, items_of};
-use crate::pins::{PINNED, Pins, in_pinned, is_in};
+use crate::pins::{PINNED, Pins, in_pinned, is_in, named_beside};
 use crate::plan::{Candidate, Keep, Kept, PLAN_VERSION, Plan, PlanStore, Reason, Rule};
 use crate::policy::{Choice, Holds, Policies, World, choose, stray_rule};
 
@@ -173,15 +173,17 @@ fn of_store(
                 .filter_map(|(at, stray)| Some(Chosen::Stray { stray, reasons: reasons(at)? })),
         );
     } else {
-        for &(found, known) in &models {
-            let why = if safe {
-                safe_to_go(found, scan)
-            } else if asked.filters.matches(&facts_of(&known.summary), asked.now) {
-                Some((Rule::Filter, asked.filters.describe().join("; ")))
-            } else {
-                None
-            };
-            let Some((rule, reason)) = why else { continue };
+        let in_words = asked.filters.describe().join("; ");
+        let why = |&(found, known): &(&FoundModel, &SurveyedModel)| match safe {
+            true => safe_to_go(found, scan),
+            false => asked
+                .filters
+                .matches(&facts_of(&known.summary), asked.now)
+                .then(|| (Rule::Filter, in_words.clone())),
+        };
+        let named: Vec<_> = models.iter().filter_map(|model| Some((*model, why(model)?))).collect();
+        holds.guards.ask_locks(of, named.iter().map(|((found, _), _)| *found));
+        for ((found, known), (rule, reason)) in named {
             match holds.model(of, (found, known), &models, rule) {
                 Some((rule, reason)) => plan.kept.push(Kept {
                     model: known.summary.model.clone(),
@@ -295,12 +297,8 @@ pub(crate) fn safe_to_go(found: &FoundModel, scan: &Scan) -> Option<(Rule, Strin
     {
         return Some((Rule::Empty, "there is no file in it".to_owned()));
     }
-    let repo = found.repo.as_ref().filter(|repo| repo.detached() == Some(true))?;
-    let named = scan
-        .models
-        .iter()
-        .filter_map(|other| other.repo.as_ref())
-        .find(|other| other.kind == repo.kind && other.id == repo.id && other.detached() == Some(false));
+    found.repo.as_ref().filter(|repo| repo.detached() == Some(true))?;
+    let named = named_beside(found, scan);
     Some(match named {
         Some(other) => (
             Rule::Detached,
@@ -420,11 +418,18 @@ fn gone(summary: &Summary) -> Candidate {
 }
 
 fn state_of(scan: &Scan) -> String {
+    // The hash is several times as quick over much at once.
+    const MUCH: usize = 256 << 10;
     let mut hasher = blake3::Hasher::new();
+    let mut bytes: Vec<u8> = Vec::with_capacity(MUCH + 4096);
     let mut stat = |path: &str, stat: &Stat| {
-        hasher.update(path.as_bytes());
+        bytes.extend_from_slice(path.as_bytes());
         for number in [stat.dev, stat.ino, stat.size, stat.mtime_ns as u64] {
-            hasher.update(&number.to_le_bytes());
+            bytes.extend_from_slice(&number.to_le_bytes());
+        }
+        if bytes.len() >= MUCH {
+            hasher.update(&bytes);
+            bytes.clear();
         }
     };
     for model in &scan.models {
@@ -444,5 +449,6 @@ fn state_of(scan: &Scan) -> String {
     for item in scan.strays.iter().flat_map(|stray| &stray.items) {
         stat(&item.path, &item.stat);
     }
+    hasher.update(&bytes);
     hasher.finalize().to_hex().to_string()
 }

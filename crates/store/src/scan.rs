@@ -146,6 +146,12 @@ impl FoundModel {
         }
     }
 
+    /// The stat of its own directory, as the walk saw it; `None` where the root of the store, or a file, is the model.
+    pub fn own_dir(&self) -> Option<&Stat> {
+        // In a hub cache it is the first.
+        self.dirs.iter().find(|(path, _)| *path == self.key).map(|(_, stat)| stat).filter(|_| !self.is_file)
+    }
+
     /// Where the repo's own entry for a shared blob lies, which is a link: relative to the store's root.
     pub fn blob_link_of(&self, file: &FileEntry) -> Option<(String, Link)> {
         let blob = file.blob.as_ref()?;
@@ -206,7 +212,7 @@ pub struct Stray {
     pub repo_id: Option<String>,
     /// Its owner in the ledger, where removing it could free bytes.
     pub owner: Option<OwnerId>,
-    /// What it consists of. A repo without a snapshot consists of its [`Scan::skeleton`].
+    /// What it consists of. A repo without a snapshot consists of its [`Scan::skeletons`].
     pub items: Vec<StrayItem>,
     /// The shared blob that it links to, which goes with the last of its users.
     pub payload: Option<StrayItem>,
@@ -300,6 +306,28 @@ impl Scan {
     /// What lies beside a shared blob and goes with it: its `.refs`.
     pub fn beside(&self, path: &str) -> &[StrayItem] {
         self.beside.get(path).map_or(&[], Vec::as_slice)
+    }
+
+    /// The places in [`Scan::models`] of all snapshots of the repo that this one is of, itself among them; none for what is
+    /// no snapshot.
+    pub fn snapshots_beside(&self, model: &FoundModel) -> Range<usize> {
+        let Some((repo, _)) = model.key.split_once('/').filter(|_| model.repo.is_some()) else { return 0..0 };
+        // They are sorted by key, so a repo's stand together.
+        let dir = format!("{repo}/");
+        let from = self.models.partition_point(|one| one.key < dir);
+        let count = self.models[from..].partition_point(|one| one.key.starts_with(&dir));
+        from..from + count
+    }
+
+    /// What is no model and lies in the directory `dir`, relative to the store's root.
+    pub fn strays_in(&self, dir: &str) -> &[Stray] {
+        let dir = format!("{dir}/");
+        fn path(stray: &Stray) -> &str {
+            stray.problem.path.as_deref().unwrap_or_default()
+        }
+        let from = self.strays.partition_point(|stray| path(stray) < dir.as_str());
+        let count = self.strays[from..].partition_point(|stray| path(stray).starts_with(&dir));
+        &self.strays[from..from + count]
     }
 
     /// Links that are not a snapshot's own links to its own blobs: what they lead to is needed.

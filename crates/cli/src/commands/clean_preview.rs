@@ -38,7 +38,10 @@ pub(super) fn run(args: &Preview, context: &Context) -> Result<Verdict> {
             table(&plan, context)?;
             context.printer.status(&in_total(&plan));
         }
-        Ok(Verdict::of_stores(read, is_wrong(&plan)))
+        let verdict = Verdict::of_stores(read, is_wrong(&plan));
+        // The program ends here; a plan of a large store would take its time to be freed.
+        std::mem::forget(plan);
+        Ok(verdict)
     })
 }
 

@@ -219,14 +219,14 @@ impl Layout for Hub {
 
 /// Walks several things at once, in threads of this scan's own: a dead volume may block them for ever, and the
 /// process's shared pool must not hang with them.
-fn in_parallel<'a, T: Send>(items: &[&'a Entry], work: impl Fn(&'a Entry) -> T + Sync) -> Vec<T> {
+fn in_parallel<I: Sync, T: Send>(items: &[I], work: impl Fn(&I) -> T + Sync) -> Vec<T> {
     let threads = std::thread::available_parallelism().map_or(2, |n| n.get().clamp(2, 8));
     if items.len() < 8 {
-        return items.iter().map(|entry| work(entry)).collect();
+        return items.iter().map(&work).collect();
     }
     match rayon::ThreadPoolBuilder::new().num_threads(threads).build() {
-        Ok(pool) => pool.install(|| items.par_iter().map(|entry| work(entry)).collect()),
-        Err(_) => items.iter().map(|entry| work(entry)).collect(),
+        Ok(pool) => pool.install(|| items.par_iter().map(&work).collect()),
+        Err(_) => items.iter().map(&work).collect(),
     }
 }
 

@@ -1,7 +1,7 @@
 //! What goes with the last of a repo: its directories, refs, listings and lock files.
 
 use super::super::{Counted, count_all, is_desktop_noise};
-use super::shared;
+use super::{in_parallel, shared};
 use crate::access::{DirHandle, EntryKind};
 use crate::held::{self, Held};
 use crate::ledger::{LedgerBuilder, Users};
@@ -11,16 +11,27 @@ impl Scan {
     /// Whether a download holds a lock of the repo that lies at `dir`: huggingface_hub's lie beside the repos, the Rust
     /// hf-hub's beside the blobs.
     pub fn lock_of_repo(&self, dir: &str) -> Held {
-        let open = |path: &str| match self.root().open_dir_below(path) {
-            Ok(dir) => Ok(dir),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Err(Held::No),
-            Err(_) => Err(Held::Unknown),
+        self.lock_of(self.locks().as_ref(), dir)
+    }
+
+    /// The same of many repos, asked side by side.
+    pub fn lock_of_repos(&self, dirs: &[&str]) -> Vec<Held> {
+        let locks = self.locks();
+        in_parallel(dirs, |dir| self.lock_of(locks.as_ref(), dir))
+    }
+
+    /// The directory of lock files, or what its absence says of all of them.
+    fn locks(&self) -> Result<DirHandle, Held> {
+        opened(self.root().open_dir(c".locks"))
+    }
+
+    fn lock_of(&self, locks: Result<&DirHandle, &Held>, dir: &str) -> Held {
+        let beside_repos = match locks {
+            Ok(locks) => opened(locks.open_dir_below(dir)).map_or_else(|held| held, |dir| held::any_in(&dir)),
+            Err(held) => *held,
         };
-        let beside_repos =
-            open(&format!(".locks/{dir}")).map_or_else(|held| held, |locks| held::any_in(&locks));
-        let beside_blobs =
-            open(&format!("{dir}/blobs")).map_or_else(|held| held, |blobs| held::any_lock_in(&blobs));
-        beside_repos.max(beside_blobs)
+        let blobs = opened(self.root().open_dir_below(&format!("{dir}/blobs")));
+        beside_repos.max(blobs.map_or_else(|held| held, |blobs| held::any_lock_in(&blobs)))
     }
 
     /// Whether somebody holds the lock that lies beside a shared blob: it is being published or dropped.
@@ -28,9 +39,13 @@ impl Scan {
         shared::lock_of(self.root(), path)
     }
 
-    /// What goes, beside its owners' own items, when all owners of a group go; deepest first. Read anew, for it is
-    /// wanted of few groups; items of the owners, such as their refs, may be among it.
-    pub fn skeleton(&self, group: &Group) -> Vec<StrayItem> {
+    /// What goes, beside its owners' own items, when all owners of a group go; deepest first. Read anew, side by side, for
+    /// it is wanted of few groups; items of the owners, such as their refs, may be among it.
+    pub fn skeletons(&self, groups: &[&Group]) -> Vec<Vec<StrayItem>> {
+        in_parallel(groups, |group| self.skeleton(group))
+    }
+
+    fn skeleton(&self, group: &Group) -> Vec<StrayItem> {
         let mut items = Vec::new();
         let Ok(repo) = self.root().open_dir_below(&group.dir) else { return items };
         let Ok(entries) = repo.list() else { return items };
@@ -62,6 +77,14 @@ impl Scan {
         }
         items
     }
+}
+
+/// A directory of locks, or what it means that it cannot be opened.
+fn opened(dir: std::io::Result<DirHandle>) -> Result<DirHandle, Held> {
+    dir.map_err(|error| match error.kind() {
+        std::io::ErrorKind::NotFound => Held::No,
+        _ => Held::Unknown,
+    })
 }
 
 fn whole(dir: &DirHandle, entry: &crate::access::Entry, path: &str, items: &mut Vec<StrayItem>) {

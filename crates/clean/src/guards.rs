@@ -197,7 +197,8 @@ impl Guards {
 
     /// Asks about the repos of many models at once, which takes less time than one after the other.
     pub(crate) fn ask_locks<'a>(&self, of: Of<'_>, models: impl Iterator<Item = &'a FoundModel>) {
-        let repos = models.filter(|found| found.repo.is_some()).filter_map(|found| found.key.split('/').next());
+        let repos =
+            models.filter(|found| found.repo.is_some()).filter_map(|found| found.key.split('/').next());
         let mut locks = self.locks.borrow_mut();
         let mut repos: Vec<&str> =
             repos.filter(|repo| !locks.contains_key(&(of.index, (*repo).to_owned()))).collect();

@@ -258,11 +258,7 @@ impl<'a> Named<'a> {
     }
 
     fn link(path: String, link: &'a Link) -> Self {
-        Named {
-            path: Cow::Owned(path),
-            stat: link.stat,
-            link_target: Some(Cow::Borrowed(&link.target)),
-        }
+        Named { path: Cow::Owned(path), stat: link.stat, link_target: Some(Cow::Borrowed(&link.target)) }
     }
 
     fn of(one: &'a StrayItem) -> Self {

@@ -10,7 +10,7 @@ use mlxman_store::{DirHandle, StoreKind, StoreSpec, resolve};
 use crate::context::Context;
 use crate::exit::wrong;
 use crate::planning::plan;
-use crate::trash::{freely, recover_in};
+use crate::trash::{freely, recover_in, will_change};
 
 /// What was found, and the plan of what a preview would remove.
 pub(crate) struct Found {
@@ -50,6 +50,7 @@ pub(crate) fn carry_out(
         };
         let trash = Trash::open(spec, &root, Some(&waiting), &freely)?;
         recover_in(context, &trash);
+        will_change(context, std::slice::from_ref(spec));
         let watched = Watched::of(&found.removals, &id, &root, chrono::Utc::now());
         // Found again under the lock: whatever may keep a repair from being done is asked again.
         let fresh = find(context, std::slice::from_ref(spec))?.repairs;

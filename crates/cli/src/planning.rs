@@ -101,7 +101,8 @@ pub(crate) fn asked<T>(
     };
     let answer = answer(&survey, asked, read);
     // A hundred thousand small pieces in a large store: nobody has to wait until they are freed.
-    let _ = std::thread::Builder::new().name("drop".to_owned()).spawn(move || drop((survey, contents, others)));
+    let _ =
+        std::thread::Builder::new().name("drop".to_owned()).spawn(move || drop((survey, contents, others)));
     answer
 }
 

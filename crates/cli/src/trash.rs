@@ -8,6 +8,7 @@ use mlxman_store::{DirHandle, StoreSpec};
 
 use crate::context::Context;
 use crate::exit::wrong;
+use crate::progress::Watcher;
 
 /// No change is kept from being made.
 pub(crate) fn freely(_: mlxman_store::Change) -> std::io::Result<()> {
@@ -24,6 +25,45 @@ pub(crate) fn recover(context: &Context, stores: &[StoreSpec]) {
             Ok(Some(trash)) => recover_in(context, &trash),
             Err(error @ OpenError::Busy { .. }) => context.printer.status(&error.to_string()),
             Err(_) => {}
+        }
+    }
+    let behind = context.registry.behind();
+    let behind: Vec<StoreSpec> = stores.iter().filter(|spec| behind.contains(spec)).cloned().collect();
+    if !behind.is_empty() {
+        let names: Vec<String> = behind.iter().map(ToString::to_string).collect();
+        context.printer.status(&format!(
+            "an earlier run did not come to the manifests of {}: they are brought up to date",
+            names.join(", ")
+        ));
+        renew(context, &behind);
+    }
+}
+
+/// Notes that stores are going to be changed, so that the manifests follow even if this run does not come to its end.
+pub(crate) fn will_change(context: &Context, specs: &[StoreSpec]) {
+    // A registry that cannot be written keeps nothing from being done, and `renew` says so afterwards.
+    let _ = context.registry.will_change(specs);
+}
+
+/// Brings the manifests up to date: what is gone is told to be, and what the user said of it stays.
+pub(crate) fn renew(context: &Context, specs: &[StoreSpec]) -> bool {
+    let watcher = Watcher::new(&context.printer);
+    let catalog = match context.catalog() {
+        Ok(catalog) => catalog,
+        Err(error) => {
+            context.printer.warning(&error.to_string());
+            return false;
+        }
+    };
+    let done = context.registry.sync(specs, &catalog, &context.looking(), &watcher);
+    watcher.finish();
+    match done {
+        Ok(_) => true,
+        Err(error) => {
+            context.printer.warning(&format!(
+                "the manifests could not be brought up to date ({error}); `mlxman sync --fast` does it"
+            ));
+            false
         }
     }
 }

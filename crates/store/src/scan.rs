@@ -269,6 +269,9 @@ pub struct Group {
     pub dir: String,
     /// Its owners: when all of them go, so do its directories, its refs and its lock files.
     pub owners: Range<OwnerId>,
+    /// Its own directories as the walk saw them, by their names in it, itself last, if nothing else of it is nobody's own;
+    /// beside these, only its lock files go with the last of it.
+    pub(crate) dirs: Option<Box<[(&'static str, Stat)]>>,
 }
 
 /// What a layout found, for [`Scan::new`].

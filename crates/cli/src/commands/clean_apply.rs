@@ -12,10 +12,9 @@ use crate::args::{Apply, Policies};
 use crate::context::Context;
 use crate::exit::{Verdict, wrong};
 use crate::planning::{Planned, plan, policies};
-use crate::progress::Watcher;
 use crate::select::filter_set;
 use crate::table::{bytes, plural, reclaim};
-use crate::trash::{confirmed, freely, recover, recover_in};
+use crate::trash::{confirmed, freely, recover, recover_in, renew, will_change};
 
 pub(super) fn run(args: &Apply, context: &Context) -> Result<Verdict> {
     if args.plan.is_some() && args.policies != Policies::default() {
@@ -163,6 +162,7 @@ fn carry_out(
     while !trashes.iter().all(|(_, trash, _)| trash.is_free(at)) {
         at += chrono::TimeDelta::seconds(1);
     }
+    will_change(context, specs);
     for (spec, trash, watched) in &trashes {
         let mut store = match apply(trash, &spec.id(), (given, &fresh), watched, at) {
             Ok(store) => store,
@@ -191,29 +191,6 @@ fn carry_out(
     drop(trashes);
     went_wrong |= !renew(context, specs);
     Ok(went_wrong)
-}
-
-/// Brings the manifests up to date: what is gone is told to be, and what the user said of it stays.
-pub(super) fn renew(context: &Context, specs: &[StoreSpec]) -> bool {
-    let watcher = Watcher::new(&context.printer);
-    let catalog = match context.catalog() {
-        Ok(catalog) => catalog,
-        Err(error) => {
-            context.printer.warning(&error.to_string());
-            return false;
-        }
-    };
-    let done = context.registry.sync(specs, &catalog, &context.looking(), &watcher);
-    watcher.finish();
-    match done {
-        Ok(_) => true,
-        Err(error) => {
-            context.printer.warning(&format!(
-                "the manifests could not be brought up to date ({error}); `mlxman sync --fast` does it"
-            ));
-            false
-        }
-    }
 }
 
 fn told(applied: &Applied, now: bool) -> String {

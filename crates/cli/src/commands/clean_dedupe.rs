@@ -11,14 +11,13 @@ use mlxman_clean::{
 use mlxman_manifest::registry::{SyncObserver as _, scan_all};
 use mlxman_store::{DirHandle, Severity, StoreSpec, acting_user};
 
-use super::clean_apply::renew;
 use crate::args::Dedupe;
 use crate::context::Context;
 use crate::exit::{Verdict, wrong};
 use crate::printer::plain;
 use crate::progress::{Watcher, catch_interrupts, interrupted};
 use crate::table::{bytes, number, plural, reclaim, render, text};
-use crate::trash::{confirmed, freely, recover, recover_in};
+use crate::trash::{confirmed, freely, recover, recover_in, renew, will_change};
 
 pub(super) fn run(args: &Dedupe, context: &Context) -> Result<Verdict> {
     let min_size = match args.min_size.as_deref() {
@@ -243,10 +242,12 @@ fn carry_out(
     };
     let applying =
         Applying { found, roots: &roots, hard_link: args.hardlink, go_on: &go_on, now: context.now };
-    let (mut applied, mut failed, mut touched) = (Applied::at(context.now), false, Vec::new());
-    for spec in specs.iter().filter(|spec| copies(found).any(|(_, copy)| copy.file.store == spec.id())) {
+    let (mut applied, mut failed) = (Applied::at(context.now), false);
+    let has_copies = |spec: &&StoreSpec| copies(found).any(|(_, copy)| copy.file.store == spec.id());
+    let touched: Vec<StoreSpec> = specs.iter().filter(has_copies).cloned().collect();
+    will_change(context, &touched);
+    for spec in &touched {
         let Some(root) = roots.get(&spec.id()) else { continue };
-        touched.push(spec.clone());
         let waiting = || {
             context.printer.status(&format!("another mlxman changes {spec} just now; waiting for it"));
         };

@@ -10,7 +10,6 @@ use mlxman_verify::machine;
 use mlxman_verify::protocol::EngineInfo;
 use serde::Serialize;
 
-use super::clean_apply::renew;
 use super::verify::{STARTUP, launch};
 use crate::args::Doctor;
 use crate::context::Context;
@@ -18,7 +17,7 @@ use crate::exit::Verdict;
 use crate::mending::{carry_out, find};
 use crate::printer::plain;
 use crate::table::{bytes, plural};
-use crate::trash::{confirmed, recover};
+use crate::trash::{confirmed, recover, renew};
 
 /// What `doctor --json` prints.
 #[derive(Serialize)]

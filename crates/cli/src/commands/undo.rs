@@ -4,12 +4,11 @@ use anyhow::Result;
 use mlxman_clean::{State, Trash, TrashEntry, UndoReport};
 use mlxman_store::{DirHandle, StoreSpec};
 
-use super::clean_apply::renew;
 use crate::args::Undo;
 use crate::context::Context;
 use crate::exit::{Verdict, wrong};
 use crate::table::plural;
-use crate::trash::{freely, recover, recover_in};
+use crate::trash::{freely, recover, recover_in, renew, will_change};
 
 pub(super) fn run(args: &Undo, context: &Context) -> Result<Verdict> {
     let stores = context.some_stores()?;
@@ -49,9 +48,9 @@ pub(super) fn run(args: &Undo, context: &Context) -> Result<Verdict> {
         )));
     }
     let mut report = UndoReport::default();
-    let mut specs = Vec::new();
+    let specs: Vec<StoreSpec> = of.iter().map(|(spec, _)| spec.clone()).collect();
+    will_change(context, &specs);
     for (spec, _) in of {
-        specs.push(spec.clone());
         match undo_in(context, spec, &id) {
             Ok(undone) => report.undone.push(undone),
             Err(error) => report.problems.push(format!("{error:#}")),

@@ -10,12 +10,14 @@
 //! <home>/history.jsonl                                       what every verification found, a line each
 //! <home>/uses.jsonl                                          when models were used, a line each
 //! <home>/answers/*.answers.json                              answers that verifications recorded
+//! <home>/behind/*                                            stores that are being changed, until a sync has seen them
 //! <home>/lock                                                held while the registry is written
 //! <models>/manifests/<model>.manifest.json                   where a models' folder keeps its manifests itself
 //! <models>/manifests/.mlxman.lock                            held while those are written, by whatever registry
 //! ```
 
 mod across;
+mod behind;
 mod checks;
 mod commit;
 mod edit;

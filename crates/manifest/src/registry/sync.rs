@@ -230,6 +230,7 @@ impl Registry {
         for field in options.overrides.keys() {
             merge::check_override(field).map_err(|source| RegistryError::Override { source })?;
         }
+        let notes = self.notes();
         observer.looking(true);
         let looked = self.look_at(specs, catalog, options);
         observer.looking(false);
@@ -247,6 +248,9 @@ impl Registry {
         let across = self.look_across(&mut looked.observed, options, observer);
         let settled = self.settle_all(specs, &looked, catalog, options, &across);
         let report = self.commit(settled, &looked, across, options, observer)?;
+        if !options.dry_run && options.only.is_empty() {
+            self.caught_up(notes, specs, &report);
+        }
         // What was found is a hundred thousand small pieces in a large store: nobody has to wait until they are freed.
         // (Where the system gives no more threads, they are freed here.)
         let _ = std::thread::Builder::new().name("drop".to_owned()).spawn(move || drop(looked));

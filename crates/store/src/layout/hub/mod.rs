@@ -27,7 +27,7 @@ use std::ops::Range;
 use rayon::prelude::*;
 
 use super::{Counted, Layout, count_all};
-use crate::access::{DirHandle, Entry, EntryKind};
+use crate::access::{DirHandle, Entry, EntryKind, Stat};
 use crate::held::{self, Held};
 use crate::ledger::{LedgerBuilder, OwnerId, Users};
 use crate::problem::{Problem, ProblemKind};
@@ -91,6 +91,8 @@ struct RepoScan {
     held: Vec<String>,
     /// Whether its directories go with the last of its owners.
     goes_whole: bool,
+    /// See [`Group::dirs`].
+    dirs: Option<Box<[(&'static str, Stat)]>>,
 }
 
 /// A repo's blob that links into the shared blob store, and one owner that must go before that link goes.
@@ -174,7 +176,7 @@ impl Layout for Hub {
             strays.append(&mut repo.strays);
             let range = shift..shift + owners;
             if repo.goes_whole {
-                groups.push(Group { dir: entry.lossy_name(), owners: range.clone() });
+                groups.push(Group { dir: entry.lossy_name(), owners: range.clone(), dirs: repo.dirs });
             }
             repo_owners.insert(entry.raw_name.clone(), repo.goes_whole.then_some(range));
         }

@@ -28,7 +28,15 @@ pub(super) fn scan(around: &Around<'_>, entry: &Entry) -> RepoScan {
         }
     };
     around.progress.step(entries.len() as u64);
-    let mut repo = Repo { around, top: &top, id: &id, dir: &dir, structure: vec![entry.stat], scan };
+    let mut repo = Repo {
+        around,
+        top: &top,
+        id: &id,
+        dir: &dir,
+        structure: vec![entry.stat],
+        dirs: Some(Vec::new()),
+        scan,
+    };
     let parts = repo.parts(&entries);
 
     let (blobs, mut loose) = repo.blobs(parts.blobs);
@@ -110,7 +118,9 @@ pub(super) fn scan(around: &Around<'_>, entry: &Entry) -> RepoScan {
         }
     }
     // Listings of revisions that are gone go with the repo.
-    repo.structure.extend(trees.into_values());
+    let leftover: Vec<Stat> = trees.into_values().collect();
+    repo.more_goes(&leftover);
+    repo.structure.extend(leftover);
     repo.book_refs(&refs, &owner_of);
     let all_seen = parts.understood && repo.all_users_seen();
     repo.book_blobs(&blobs, users, &mut loose, all_seen);
@@ -126,10 +136,16 @@ pub(super) fn scan(around: &Around<'_>, entry: &Entry) -> RepoScan {
         repo.scan.book.add(&stat, stat.allocated, users.clone());
     }
     if let Some(absent) = parts.absent {
+        repo.dirs = None;
         let mut found = Counted { strays: &mut repo.scan.strays, items: None };
         count_all(&dir, absent, &format!("{top}/.no_exist"), &users, &mut repo.scan.book, &mut found);
     }
     repo.scan.goes_whole = goes;
+    repo.scan.dirs = repo.dirs.filter(|_| parts.understood).map(|mut dirs| {
+        dirs.sort_unstable_by_key(|(name, _)| *name);
+        dirs.push(("", entry.stat));
+        dirs.into_boxed_slice()
+    });
     repo.scan
 }
 
@@ -170,6 +186,8 @@ pub(super) struct Repo<'a> {
     pub(super) dir: &'a DirHandle,
     /// Directories and small files that go with the last of the repo.
     structure: Vec<Stat>,
+    /// Its own directories, as long as nothing else is among what goes with the last of the repo.
+    dirs: Option<Vec<(&'static str, Stat)>>,
     pub(super) scan: RepoScan,
 }
 
@@ -195,7 +213,7 @@ impl Repo<'_> {
                 Some("snapshots") if is_dir => parts.snapshots = Some(entry),
                 Some(".no_exist") if is_dir => parts.absent = Some(entry),
                 Some(name) if is_desktop_noise(name) && entry.stat.kind == EntryKind::File => {
-                    self.structure.push(entry.stat);
+                    self.goes_too(entry.stat);
                 }
                 name => {
                     parts.understood = false;
@@ -216,6 +234,29 @@ impl Repo<'_> {
         parts
     }
 
+    /// A small file that goes with the last of the repo.
+    fn goes_too(&mut self, stat: Stat) {
+        self.more_goes(&[stat]);
+        self.structure.push(stat);
+    }
+
+    /// More than the repo's own directories goes with the last of it, if this is any.
+    fn more_goes(&mut self, more: &[Stat]) {
+        if !more.is_empty() {
+            self.dirs = None;
+        }
+    }
+
+    /// One of the repo's own directories.
+    fn own_dir(&mut self, part: &Entry) {
+        self.structure.push(part.stat);
+        let name = ["blobs", "refs", "snapshots", "trees"].into_iter().find(|name| part.name() == Some(name));
+        match (name, &mut self.dirs) {
+            (Some(name), Some(dirs)) => dirs.push((name, part.stat)),
+            _ => self.dirs = None,
+        }
+    }
+
     fn stray(&mut self, kind: ProblemKind, path: &str, message: &str) {
         self.scan.strays.push(Stray {
             problem: Problem::new(kind, Some(path), message),
@@ -234,7 +275,7 @@ impl Repo<'_> {
 
     fn list(&mut self, part: Option<&Entry>) -> Option<(DirHandle, Vec<Entry>)> {
         let part = part?;
-        self.structure.push(part.stat);
+        self.own_dir(part);
         match self.dir.open_dir(&part.raw_name).and_then(|dir| Ok((dir.list()?, dir))) {
             Ok((entries, dir)) => {
                 self.around.progress.step(entries.len() as u64);
@@ -264,7 +305,7 @@ impl Repo<'_> {
                     continue;
                 }
                 EntryKind::File if name.ends_with(".lock") || is_desktop_noise(&name) => {
-                    self.structure.push(entry.stat);
+                    self.goes_too(entry.stat);
                     continue;
                 }
                 // Where links were flattened by a copy, the way into the shared blob store was too.
@@ -323,7 +364,7 @@ impl Repo<'_> {
     fn refs(&mut self, part: Option<&Entry>) -> refs::Refs {
         let mut found = refs::Refs::default();
         let Some(part) = part else { return found };
-        self.structure.push(part.stat);
+        self.own_dir(part);
         match self.dir.open_dir(&part.raw_name) {
             Ok(dir) => found.read(&dir, "", 0),
             Err(error) => {
@@ -332,6 +373,7 @@ impl Repo<'_> {
                 found.unread.push(Problem::new(ProblemKind::Unreadable, Some("refs"), message));
             }
         }
+        self.more_goes(&found.dirs);
         self.structure.append(&mut found.dirs);
         for problem in &found.unread {
             let path = format!("{}/{}", self.top, problem.path.as_deref().unwrap_or("refs"));
@@ -348,7 +390,7 @@ impl Repo<'_> {
                 Some(commit) if entry.stat.kind == EntryKind::File => {
                     trees.insert(commit.to_owned(), entry.stat);
                 }
-                _ if entry.name().is_some_and(is_desktop_noise) => self.structure.push(entry.stat),
+                _ if entry.name().is_some_and(is_desktop_noise) => self.goes_too(entry.stat),
                 _ => {
                     let path = format!("{}/trees/{}", self.top, entry.lossy_name());
                     self.count(&dir, &entry, &path);
@@ -365,7 +407,7 @@ impl Repo<'_> {
             let path = format!("{}/snapshots/{}", self.top, entry.lossy_name());
             let commit = entry.name().filter(|name| is_hex(name, 40));
             if entry.stat.kind == EntryKind::File && entry.name().is_some_and(is_desktop_noise) {
-                self.structure.push(entry.stat);
+                self.goes_too(entry.stat);
                 continue;
             }
             let (Some(commit), EntryKind::Dir) = (commit, entry.stat.kind) else {
@@ -410,7 +452,7 @@ impl Repo<'_> {
                 self.scan.book.add(&one.stat, one.stat.allocated, Users::one(owner));
                 continue;
             }
-            self.structure.push(one.stat);
+            self.goes_too(one.stat);
             let path = format!("{}/refs/{}", self.top, one.name);
             let problem = match (&one.commit, &one.problem) {
                 (Some(commit), _) => Problem::new(

@@ -2,7 +2,7 @@
 
 use super::super::{Counted, count_all, is_desktop_noise};
 use super::{in_parallel, shared};
-use crate::access::{DirHandle, EntryKind};
+use crate::access::{DirHandle, EntryKind, Stat};
 use crate::held::{self, Held};
 use crate::ledger::{LedgerBuilder, Users};
 use crate::scan::{Group, Scan, StrayItem};
@@ -39,13 +39,31 @@ impl Scan {
         shared::lock_of(self.root(), path)
     }
 
-    /// What goes, beside its owners' own items, when all owners of a group go; deepest first. Read anew, side by side, for
-    /// it is wanted of few groups; items of the owners, such as their refs, may be among it.
+    /// What goes, beside its owners' own items, when all owners of a group go; deepest first. Where that is more than the
+    /// repo's directories it is read anew, side by side; items of the owners, such as their refs, may be among it.
     pub fn skeletons(&self, groups: &[&Group]) -> Vec<Vec<StrayItem>> {
-        in_parallel(groups, |group| self.skeleton(group))
+        let locks = self.root().open_dir(c".locks").ok();
+        let skeleton = |group: &Group| {
+            let mut items = match &group.dirs {
+                Some(dirs) => own_dirs(group, dirs),
+                None => self.read_skeleton(group),
+            };
+            if let Some(locks) = &locks
+                && let Ok(name) = std::ffi::CString::new(group.dir.as_str())
+                && let Ok(stat) = locks.stat_of(&name)
+            {
+                let entry = crate::access::Entry { raw_name: name, stat };
+                whole(locks, &entry, &format!(".locks/{}", group.dir), &mut items);
+            }
+            items
+        };
+        if locks.is_none() && groups.iter().all(|group| group.dirs.is_some()) {
+            return groups.iter().map(|group| skeleton(group)).collect();
+        }
+        in_parallel(groups, |group| skeleton(group))
     }
 
-    fn skeleton(&self, group: &Group) -> Vec<StrayItem> {
+    fn read_skeleton(&self, group: &Group) -> Vec<StrayItem> {
         let mut items = Vec::new();
         let Ok(repo) = self.root().open_dir_below(&group.dir) else { return items };
         let Ok(entries) = repo.list() else { return items };
@@ -68,15 +86,16 @@ impl Scan {
         if let Ok(stat) = repo.stat() {
             items.push(StrayItem { path: group.dir.clone(), stat, link_target: None });
         }
-        if let Ok(locks) = self.root().open_dir(c".locks")
-            && let Ok(name) = std::ffi::CString::new(group.dir.as_str())
-            && let Ok(stat) = locks.stat_of(&name)
-        {
-            let entry = crate::access::Entry { raw_name: name, stat };
-            whole(&locks, &entry, &format!(".locks/{}", group.dir), &mut items);
-        }
         items
     }
+}
+
+fn own_dirs(group: &Group, dirs: &[(&'static str, Stat)]) -> Vec<StrayItem> {
+    let item = |(name, stat): &(&str, Stat)| {
+        let path = if name.is_empty() { group.dir.clone() } else { format!("{}/{name}", group.dir) };
+        StrayItem { path, stat: *stat, link_target: None }
+    };
+    dirs.iter().map(item).collect()
 }
 
 /// A directory of locks, or what it means that it cannot be opened.

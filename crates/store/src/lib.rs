@@ -45,7 +45,7 @@ pub use scan::{
     Blob, FileEntry, FoundModel, Group, Link, RepoKind, RepoSnapshot, Scan, ScanError, Stray, StrayItem,
     Usage,
 };
-pub use share::{GoOn, Sharing, acting_user, same_attributes, same_blocks, same_content};
+pub use share::{Extended, GoOn, Sharing, acting_user, same_attributes, same_blocks, same_content};
 pub use shared_access::SharedAccess;
 pub use spec::{ParseStoreError, Resolved, StoreKind, StoreSpec, resolve};
 pub use uses::{Use, UseLog, UsedBy, Uses};

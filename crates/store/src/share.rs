@@ -3,6 +3,7 @@
 use std::ffi::CString;
 use std::fs::File;
 use std::io;
+use std::os::fd::{AsFd as _, BorrowedFd};
 use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 
 use rustix::fs::{AtFlags, Gid, Mode, OFlags, Timespec, Timestamps, Uid, XattrFlags};
@@ -113,7 +114,7 @@ impl Editor<'_> {
             let (uid, gid) = (Uid::from_raw(wanted.uid()), Gid::from_raw(wanted.gid()));
             rustix::fs::fchown(&file, Some(uid), Some(gid))?;
         }
-        let (own, others) = (xattrs(&file)?, xattrs(like)?);
+        let (own, others) = (xattrs(file.as_fd())?, xattrs(like.as_fd())?);
         for (name, _) in own.iter().filter(|(name, _)| !others.iter().any(|(other, _)| other == name)) {
             rustix::fs::fremovexattr(&file, name)?;
         }
@@ -203,7 +204,7 @@ pub fn same_content(one: &File, other: &File, go_on: GoOn<'_>) -> io::Result<boo
 pub fn same_attributes(one: &File, other: &File) -> io::Result<bool> {
     let (left, right) = (one.metadata()?, other.metadata()?);
     let of = |meta: &std::fs::Metadata| (meta.mode(), meta.uid(), meta.gid());
-    Ok(of(&left) == of(&right) && xattrs(one)? == xattrs(other)?)
+    Ok(of(&left) == of(&right) && xattrs(one.as_fd())? == xattrs(other.as_fd())?)
 }
 
 /// Whether all blocks of both files are the same ones; `None` where the system does not say.
@@ -258,8 +259,45 @@ fn next_data(file: &File, at: u64, length: u64) -> io::Result<Option<(u64, u64)>
     Ok(Some((from, to.min(length))))
 }
 
+/// Extended attributes, by name: what a file manager, a backup or an access control list keeps of a file or directory.
+pub type Extended = Vec<(CString, Vec<u8>)>;
+
+impl Editor<'_> {
+    /// The extended attributes of the directory at a path; none where the filesystem has none.
+    ///
+    /// # Errors
+    /// As [`Editor::stat`].
+    pub fn extended_of_dir(&self, path: &str) -> io::Result<Extended> {
+        let (dir, name) = self.place(path)?;
+        let dir = dir.get(self.root()).open_dir(&name)?;
+        // Most have none, and that takes one question.
+        match rustix::fs::flistxattr(&dir, [0u8; 0].as_mut_slice()) {
+            Ok(0) | Err(Errno::NOTSUP | Errno::NOSYS) => Ok(Vec::new()),
+            _ => xattrs(dir.as_fd()),
+        }
+    }
+
+    /// Gives the directory at a path those of these extended attributes that it does not have yet.
+    ///
+    /// # Errors
+    /// As [`Editor::stat`]: also where this user may not set one; the others are set all the same.
+    pub fn extend_dir(&self, path: &str, extended: &Extended) -> io::Result<()> {
+        let (dir, name) = self.place(path)?;
+        let dir = dir.get(self.root()).open_dir(&name)?;
+        let mut failed = Ok(());
+        for (name, value) in extended {
+            self.ask(Change::Attributes)?;
+            match rustix::fs::fsetxattr(&dir, name, value, XattrFlags::CREATE) {
+                Ok(()) | Err(Errno::EXIST) => {}
+                Err(error) => failed = Err(error.into()),
+            }
+        }
+        failed
+    }
+}
+
 /// Extended attributes, by name; none where the filesystem has none.
-fn xattrs(file: &File) -> io::Result<Vec<(CString, Vec<u8>)>> {
+fn xattrs(file: BorrowedFd<'_>) -> io::Result<Extended> {
     let mut names = vec![0; 64 << 10];
     let length = match rustix::fs::flistxattr(file, names.as_mut_slice()) {
         Err(Errno::NOTSUP | Errno::NOSYS) => return Ok(Vec::new()),

@@ -10,12 +10,10 @@ mod steps;
 mod watched;
 
 use chrono::{DateTime, Utc};
-use mlxman_manifest::Manifest;
 
 use crate::plan::{Candidate, Plan};
 use crate::trash::{
-    Action, Carried, JOURNAL_VERSION, Journal, JournalRow, Purpose, Step, TRASH, Trash, TrashError,
-    carry_out, prepare, trouble,
+    Action, JournalRow, Purpose, Step, TRASH, Trash, TrashError, carry_out, prepare, trouble,
 };
 
 pub use refuse::{Only, PlanError};
@@ -65,20 +63,11 @@ pub fn apply(
         push_steps(editor, &mut steps, needs, item, false);
     }
     drop_needless_unlists(&mut steps);
-    let dirs = trash.dirs_of(&steps);
     let freed_by_dirs: Vec<u64> = steps.iter().map(|step| allocated_dir(editor, &step.action)).collect();
-    let journal = Journal {
-        schema_version: JOURNAL_VERSION,
-        id: id.clone(),
-        created_at: now,
-        generator: Manifest::generator(),
-        store: store.to_owned(),
-        inode: root.ino,
-        purpose: Purpose::Clean,
-        rows: rows.iter().map(|row| row_of(row)).collect(),
-        steps,
-        dirs,
-    };
+    let rows_told = rows.iter().map(|row| row_of(row)).collect();
+    let journal = trash
+        .journal(&id, now, Purpose::Clean, (rows_told, steps))
+        .map_err(|error| refuse(trouble("the store cannot be read")(error)))?;
     prepare(editor, &id).map_err(|error| refuse(trouble("a journal cannot be made")(error)))?;
     let own = own_of(&journal);
     let places: Vec<&str> = rows.iter().map(|row| place_of(row)).collect();
@@ -86,7 +75,6 @@ pub fn apply(
     let settled = |row: usize| settling.why(row);
     let carried = carry_out(editor, &journal, &settled).map_err(refuse)?;
     let is_done = |row: &usize| !carried.failed.contains_key(row);
-    applied.done.extend((0..rows.len()).filter(is_done).map(|row| journal.rows[row].clone()));
     let all_done = |step: &Step| step.rows.iter().all(is_done);
     let gone = |step: &Step| match &step.action {
         Action::RemoveDir { path, .. } => editor.stat(path).is_err(),
@@ -94,11 +82,7 @@ pub fn apply(
     };
     let dirs = journal.steps.iter().zip(&freed_by_dirs).filter(|(step, _)| all_done(step) && gone(step));
     applied.freed_bytes = dirs.map(|(_, bytes)| bytes).sum();
-    let Carried { failed, left } = carried;
-    applied.skipped.extend(
-        failed.into_iter().map(|(row, reason)| Skipped { what: journal.rows[row].what.clone(), reason }),
-    );
-    applied.left.extend(left.into_iter().map(|(what, reason)| Skipped { what, reason }));
+    applied.take(&journal, carried);
     let kept = trash.weigh(&id);
     if kept.items > 0 {
         applied.reclaimable_bytes = kept.freed_bytes;

@@ -5,7 +5,7 @@ use schemars::{JsonSchema, Schema};
 use serde::{Deserialize, Serialize};
 
 use super::PlanError;
-use crate::trash::JournalRow;
+use crate::trash::{Carried, Journal, JournalRow};
 
 /// What came of applying a plan.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -62,6 +62,16 @@ impl AppliedStore {
     /// Nothing yet.
     pub fn of(store: String) -> Self {
         AppliedStore { store, ..AppliedStore::default() }
+    }
+
+    /// Takes note of what came of a journal's rows.
+    pub(crate) fn take(&mut self, journal: &Journal, carried: Carried) {
+        let what = |row: usize| journal.rows[row].what.clone();
+        let done = (0..journal.rows.len()).filter(|row| !carried.failed.contains_key(row));
+        self.done.extend(done.map(|row| journal.rows[row].clone()));
+        let skipped = carried.failed.into_iter();
+        self.skipped.extend(skipped.map(|(row, reason)| Skipped { what: what(row), reason }));
+        self.left.extend(carried.left.into_iter().map(|(what, reason)| Skipped { what, reason }));
     }
 }
 

@@ -2,8 +2,8 @@
 
 use std::collections::HashSet;
 
-use crate::plan::{Item, ItemKind};
-use crate::trash::{Action, Seen, Step, is_shared};
+use crate::plan::Item;
+use crate::trash::{Action, Step, is_shared};
 
 pub(super) fn push_steps(
     editor: &mlxman_store::Editor<'_>,
@@ -12,27 +12,13 @@ pub(super) fn push_steps(
     item: &Item,
     is_own: bool,
 ) {
-    let path = item.path.clone();
-    if item.kind == ItemKind::Dir {
-        // One that cannot be asked is gone, which is then told, or cannot be removed, which is told too.
-        let of =
-            editor.attributes(&path).unwrap_or(mlxman_store::DirAttributes { mode: 0o755, uid: 0, gid: 0 });
-        let action = Action::RemoveDir { path, must: is_own, mode: of.mode, uid: of.uid, gid: of.gid };
-        return steps.push(Step { rows: rows.to_vec(), action });
-    }
-    let seen = Seen {
-        kind: item.kind,
-        device: item.device,
-        inode: item.inode,
-        size: item.size,
-        mtime_ns: item.mtime_ns,
-        link_target: item.link_target.clone(),
-    };
+    let path = &item.path;
     let slot = steps.len();
-    let payload = item.link_target.as_deref().and_then(|target| shared_payload(&path, target));
-    steps.push(Step { rows: rows.to_vec(), action: Action::Take { path: path.clone(), slot, seen } });
+    let payload = item.link_target.as_deref().and_then(|target| shared_payload(path, target));
+    steps.push(Step { rows: rows.to_vec(), action: Action::removing(editor, item, slot, is_own) });
     if let Some(payload) = payload {
-        steps.push(Step { rows: rows.to_vec(), action: Action::Unlist { payload, line: path } });
+        let line = path.clone();
+        steps.push(Step { rows: rows.to_vec(), action: Action::Unlist { payload, line } });
     }
 }
 

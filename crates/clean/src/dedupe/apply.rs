@@ -5,19 +5,18 @@
 //! and nobody can write between the comparison and the change. Elsewhere a clone, or a hard link where that was asked for,
 //! is made in the trash, compared byte by byte, and exchanged with the file in one step, by the journal of the trash.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::fs::File;
 use std::io;
 
 use chrono::{DateTime, Utc};
-use mlxman_manifest::Manifest;
 use mlxman_store::{DirHandle, Editor, GoOn, OpenFiles, Sharing, Stat, same_attributes, same_content};
 
 use super::{DuplicateCopy, DuplicateGroup, Duplicates, EqualFile, How, NAMED_ELSEWHERE, NAMED_IN_SEVERAL};
 use crate::apply::{AppliedStore, ApplyError, Skipped};
 use crate::trash::{
-    Action, JOURNAL_VERSION, Journal, JournalRow, Locks, Purpose, Seen, Step, Trash, TrashError, abandon,
-    carry_out, draft_slot_of, hint, prepare, put_times_back, trouble,
+    Action, Journal, JournalRow, Locks, Purpose, Seen, Step, Trash, TrashError, abandon, carry_out,
+    draft_slot_of, hint, prepare, put_times_back, trouble,
 };
 
 /// What is to be made one, and with what help.
@@ -300,25 +299,17 @@ impl Store<'_, '_> {
     }
 
     fn journal(&self, rows: Vec<(JournalRow, Vec<Action>)>) -> Result<Journal, TrashError> {
-        let editor = self.editor();
-        let inode = editor.root().stat().map_err(trouble("the store cannot be read"))?.ino;
         let (rows, actions): (Vec<JournalRow>, Vec<Vec<Action>>) = rows.into_iter().unzip();
         let of_row = |(row, actions): (usize, Vec<Action>)| {
             actions.into_iter().map(move |action| Step { rows: vec![row], action })
         };
         let steps: Vec<Step> = actions.into_iter().enumerate().flat_map(of_row).collect();
-        Ok(Journal {
-            schema_version: JOURNAL_VERSION,
-            id: self.id.clone(),
-            created_at: self.applying.now,
-            generator: Manifest::generator(),
-            store: self.store.to_owned(),
-            inode,
-            purpose: Purpose::Dedupe,
-            dirs: Journal::times_of(editor, &steps).into_iter().filter(|dir| !dir.path.is_empty()).collect(),
-            rows,
-            steps,
-        })
+        let mut journal = self
+            .trash
+            .journal(&self.id, self.applying.now, Purpose::Dedupe, (rows, steps))
+            .map_err(trouble("the store cannot be read"))?;
+        journal.dirs.retain(|dir| !dir.path.is_empty());
+        Ok(journal)
     }
 
     /// Exchanges the files with what lies in the draft.
@@ -331,12 +322,7 @@ impl Store<'_, '_> {
         let carried = carry_out(self.editor(), &journal, &|_| None)?;
         // The content of the directories is what it was.
         put_times_back(self.editor(), &journal.dirs);
-        let failed: BTreeMap<usize, String> = carried.failed;
-        let done = (0..journal.rows.len()).filter(|row| !failed.contains_key(row));
-        applied.done.extend(done.map(|row| journal.rows[row].clone()));
-        applied.skipped.extend(
-            failed.into_iter().map(|(row, reason)| Skipped { what: journal.rows[row].what.clone(), reason }),
-        );
+        applied.take(&journal, carried);
         applied.reclaimable_bytes = self.trash.weigh(&self.id).freed_bytes;
         applied.id = self.trash.has(&self.id).then(|| self.id.clone());
         Ok(())

@@ -8,15 +8,14 @@ use std::collections::HashMap;
 use std::io;
 
 use chrono::{DateTime, Utc};
-use mlxman_manifest::Manifest;
 use mlxman_store::{Editor, EntryKind};
 
 use super::{Finding, Repair, RepairChange, RepairKind, Repairs};
 use crate::apply::{AppliedStore, ApplyError, PlanError, Skipped, Watched, own_of};
 use crate::plan::{Item, ItemKind};
 use crate::trash::{
-    Action, JOURNAL_VERSION, Journal, JournalRow, Purpose, Seen, Step, Trash, TrashError, abandon, carry_out,
-    draft_slot_of, is_in_trash, prepare, trouble,
+    Action, Journal, JournalRow, Purpose, Seen, Step, Trash, TrashError, abandon, carry_out, draft_slot_of,
+    is_in_trash, prepare, trouble,
 };
 
 /// Does what `given` says of the store that `trash` is of, as far as `fresh`, which was found again under the trash's lock,
@@ -33,7 +32,6 @@ pub fn mend(
 ) -> Result<AppliedStore, ApplyError> {
     let editor = trash.editor();
     let refuse = |error: TrashError| ApplyError::Trash { store: store.to_owned(), why: error.to_string() };
-    let root = editor.root().stat().map_err(|source| refuse(trouble("the store cannot be read")(source)))?;
     let mut applied = AppliedStore::of(store.to_owned());
     let rows = choose(store, given, fresh, &mut applied)?;
     if rows.is_empty() {
@@ -49,18 +47,10 @@ pub fn mend(
             return Err(refuse(trouble("what a repair puts in place cannot be made")(source)));
         }
     };
-    let journal = Journal {
-        schema_version: JOURNAL_VERSION,
-        id: id.clone(),
-        created_at: now,
-        generator: Manifest::generator(),
-        store: store.to_owned(),
-        inode: root.ino,
-        purpose: Purpose::Repair,
-        rows: rows.iter().map(|(finding, repair)| row_of(finding, repair)).collect(),
-        dirs: trash.dirs_of(&steps),
-        steps,
-    };
+    let rows_told = rows.iter().map(|(finding, repair)| row_of(finding, repair)).collect();
+    let journal = trash
+        .journal(&id, now, Purpose::Repair, (rows_told, steps))
+        .map_err(|error| refuse(trouble("the store cannot be read")(error)))?;
     let own = own_of(&journal);
     let settled = |row: usize| {
         let (finding, repair) = rows[row];
@@ -70,15 +60,7 @@ pub fn mend(
         disturbed.or_else(|| unsettled(editor, row, &journal))
     };
     let carried = carry_out(editor, &journal, &settled).map_err(refuse)?;
-    let is_done = |row: &usize| !carried.failed.contains_key(row);
-    applied.done.extend((0..rows.len()).filter(is_done).map(|row| journal.rows[row].clone()));
-    applied.skipped.extend(
-        carried
-            .failed
-            .into_iter()
-            .map(|(row, reason)| Skipped { what: journal.rows[row].what.clone(), reason }),
-    );
-    applied.left.extend(carried.left.into_iter().map(|(what, reason)| Skipped { what, reason }));
+    applied.take(&journal, carried);
     applied.reclaimable_bytes = trash.weigh(&id).freed_bytes;
     applied.id = trash.has(&id).then_some(id);
     Ok(applied)
@@ -202,23 +184,9 @@ impl Maker<'_> {
     }
 
     fn take(&self, finding: &Finding, item: &Item, slot: usize) -> Action {
-        let path = item.path.clone();
-        if item.kind == ItemKind::Dir {
-            let of = self.editor.attributes(&path);
-            let of = of.unwrap_or(mlxman_store::DirAttributes { mode: 0o755, uid: 0, gid: 0 });
-            let key = finding.key.as_deref().unwrap_or_default();
-            let must = path == key || path.strip_prefix(key).is_some_and(|rest| rest.starts_with('/'));
-            return Action::RemoveDir { path, must, mode: of.mode, uid: of.uid, gid: of.gid };
-        }
-        let seen = Seen {
-            kind: item.kind,
-            device: item.device,
-            inode: item.inode,
-            size: item.size,
-            mtime_ns: item.mtime_ns,
-            link_target: item.link_target.clone(),
-        };
-        Action::Take { path, slot, seen }
+        let key = finding.key.as_deref().unwrap_or_default();
+        let must = item.path == key || item.path.strip_prefix(key).is_some_and(|rest| rest.starts_with('/'));
+        Action::removing(self.editor, item, slot, must)
     }
 }
 

@@ -12,15 +12,17 @@
 //! | `journal.shared` | files share what they are made of, and nothing is kept of it; `undo` gives each a copy of its own | |
 //! | `journal.copying` | files are being given copies of their own | the copy that was begun is removed; it is `shared` again |
 
+use std::collections::BTreeMap;
+use std::ffi::CString;
 use std::io::{self, Read as _};
 
 use chrono::{DateTime, Utc};
 pub(crate) use mlxman_store::TRASH;
-use mlxman_store::{DirHandle, Editor};
+use mlxman_store::{DirAttributes, DirHandle, Editor, Extended};
 use schemars::{JsonSchema, Schema};
 use serde::{Deserialize, Serialize};
 
-use crate::plan::ItemKind;
+use crate::plan::{Item, ItemKind};
 
 /// The version of the journal's form.
 pub(crate) const JOURNAL_VERSION: u32 = 1;
@@ -157,6 +159,9 @@ pub enum Action {
         uid: u32,
         /// Its group.
         gid: u32,
+        /// Its extended attributes by name, as hexadecimal digits.
+        #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+        extended: BTreeMap<String, String>,
     },
     /// A directory is made.
     MakeDir {
@@ -188,6 +193,19 @@ pub struct Seen {
     /// A link's text.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub link_target: Option<String>,
+}
+
+impl From<&Item> for Seen {
+    fn from(item: &Item) -> Self {
+        Seen {
+            kind: item.kind,
+            device: item.device,
+            inode: item.inode,
+            size: item.size,
+            mtime_ns: item.mtime_ns,
+            link_target: item.link_target.clone(),
+        }
+    }
 }
 
 /// The times of a directory before anything was done.
@@ -413,6 +431,35 @@ pub(crate) fn is_in_trash(path: &str) -> bool {
 }
 
 impl Action {
+    /// Moves what a plan saw into a slot of the trash, or removes an empty directory, which its row cannot do without if it
+    /// `must`.
+    pub(crate) fn removing(editor: &Editor<'_>, item: &Item, slot: usize, must: bool) -> Self {
+        let path = item.path.clone();
+        if item.kind != ItemKind::Dir {
+            return Action::Take { path, slot, seen: item.into() };
+        }
+        // One that cannot be asked is gone, which is then told, or cannot be removed, which is told too.
+        let of = editor.attributes(&path).unwrap_or(DirAttributes { mode: 0o755, uid: 0, gid: 0 });
+        let extended = editor.extended_of_dir(&path).unwrap_or_default();
+        let hex = |(name, value): (CString, Vec<u8>)| {
+            Some((name.into_string().ok()?, value.iter().map(|byte| format!("{byte:02x}")).collect()))
+        };
+        let extended = extended.into_iter().filter_map(hex).collect();
+        Action::RemoveDir { path, must, mode: of.mode, uid: of.uid, gid: of.gid, extended }
+    }
+
+    /// The extended attributes of a directory that is to be made again.
+    pub(crate) fn extended(&self) -> Extended {
+        let Action::RemoveDir { extended, .. } = self else { return Extended::new() };
+        let bytes = |hex: &str| -> Option<Vec<u8>> {
+            let (pairs, rest) = hex.as_bytes().as_chunks::<2>();
+            let byte = |pair: &[u8; 2]| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok();
+            pairs.iter().map(byte).collect::<Option<_>>().filter(|_| rest.is_empty())
+        };
+        let one = |(name, hex): (&String, &String)| Some((CString::new(name.as_str()).ok()?, bytes(hex)?));
+        extended.iter().filter_map(one).collect()
+    }
+
     /// What it names in the store.
     pub(crate) fn paths(&self) -> Vec<&str> {
         match self {

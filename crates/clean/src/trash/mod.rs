@@ -14,19 +14,20 @@ mod steps;
 use std::io;
 
 use chrono::{DateTime, Utc};
+use mlxman_manifest::Manifest;
 use mlxman_store::{Before, DirHandle, Editor, LockFile, StoreSpec};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub(crate) use carry::{Carried, TrashError, carry_out, put_times_back, trouble};
-pub(crate) use journal::{JOURNAL_VERSION, TRASH, abandon, draft_slot_of, is_in_trash, prepare, slot_of};
+pub(crate) use journal::{TRASH, abandon, draft_slot_of, is_in_trash, prepare, slot_of};
 pub(crate) use steps::{Locks, hint, is_shared};
 
 pub use empty::Freed;
 pub use journal::{Action, DirTimes, Journal, JournalRow, Purpose, Seen, State, Step, journal_schema};
 
 use carry::{holds_anything, take_all_back};
-use journal::{Found, dir_of, draft_name};
+use journal::{Found, JOURNAL_VERSION, dir_of, draft_name};
 
 /// Its lock: only who holds it changes anything in the trash, or in the store.
 const LOCK: &std::ffi::CStr = c"lock";
@@ -272,9 +273,31 @@ impl<'a> Trash<'a> {
         &self.editor
     }
 
+    /// What is about to be done here, to be written down.
+    pub(crate) fn journal(
+        &self,
+        id: &str,
+        now: DateTime<Utc>,
+        purpose: Purpose,
+        (rows, steps): (Vec<JournalRow>, Vec<Step>),
+    ) -> io::Result<Journal> {
+        Ok(Journal {
+            schema_version: JOURNAL_VERSION,
+            id: id.to_owned(),
+            created_at: now,
+            generator: Manifest::generator(),
+            store: self.store.clone(),
+            inode: self.editor.root().stat()?.ino,
+            purpose,
+            rows,
+            dirs: self.dirs_of(&steps),
+            steps,
+        })
+    }
+
     /// The times of every directory that the steps change, before they do. The trash was made in the root a moment ago:
     /// its times are those from before.
-    pub(crate) fn dirs_of(&self, steps: &[Step]) -> Vec<DirTimes> {
+    fn dirs_of(&self, steps: &[Step]) -> Vec<DirTimes> {
         let of_steps = Journal::times_of(&self.editor, steps).into_iter();
         let own = self.root_times.as_ref();
         own.cloned().into_iter().chain(of_steps.filter(|dir| !dir.path.is_empty() || own.is_none())).collect()
@@ -376,7 +399,7 @@ impl<'a> Trash<'a> {
     /// # Errors
     /// See [`JournalError`].
     pub fn undo(&self, id: &str) -> Result<Undone, JournalError> {
-        let (state, journal) = self.journal(id)?;
+        let (state, journal) = self.kept(id)?;
         if state == State::Shared {
             let stuck = copies::make(&self.editor, &journal)?;
             return Ok(Undone { store: self.store.clone(), id: id.to_owned(), rows: journal.rows, stuck });
@@ -397,7 +420,7 @@ impl<'a> Trash<'a> {
     /// # Errors
     /// See [`JournalError`].
     pub fn empty(&self, id: &str) -> Result<Freed, JournalError> {
-        let (state, journal) = self.journal(id)?;
+        let (state, journal) = self.kept(id)?;
         if state == State::Shared {
             journal.end_all(&self.editor, State::Shared).map_err(|source| JournalError::System {
                 id: id.to_owned(),
@@ -416,7 +439,7 @@ impl<'a> Trash<'a> {
     }
 
     /// The journal of this name, of which nothing is being done.
-    fn journal(&self, id: &str) -> Result<(State, Box<Journal>), JournalError> {
+    fn kept(&self, id: &str) -> Result<(State, Box<Journal>), JournalError> {
         let unknown = || JournalError::Unknown { id: id.to_owned() };
         if !mlxman_store::is_safe_component(id) {
             return Err(unknown());

@@ -164,13 +164,18 @@ pub(crate) fn perform(editor: &Editor<'_>, id: &str, action: &Action) -> Result<
 /// A directory that its owner can put things into.
 const OPEN: u32 = 0o700;
 
-/// Gives a directory that was made again the permissions that it had, if those would have kept its content out.
+/// Gives a directory that was made again what it had and what would have kept its content out: extended attributes, among
+/// them access control lists, and permissions.
 pub(crate) fn close(editor: &Editor<'_>, action: &Action) {
-    if let Action::RemoveDir { path, mode, .. } = action
-        && mode & OPEN != OPEN
-        && editor.attributes(path).is_ok_and(|now| now.mode == mode | OPEN)
-    {
-        // It is open to nobody but its owner, should that fail.
+    let Action::RemoveDir { path, mode, .. } = action else { return };
+    let extended = action.extended();
+    let closes = mode & OPEN != OPEN;
+    if !closes && extended.is_empty() || editor.attributes(path).is_ok_and(|now| now.mode != mode | OPEN) {
+        return;
+    }
+    // Attributes are no data: should one not be set, the content is there all the same. It is open to nobody but its owner.
+    let _ = editor.extend_dir(path, &extended);
+    if closes {
         let _ = editor.set_mode(path, *mode);
     }
 }

@@ -7,6 +7,7 @@ use comfy_table::{CellAlignment, ColumnConstraint, ContentArrangement, Table, Wi
 use mlxman_clean::filter::quantity::{format_age, format_bytes, format_count};
 use mlxman_store::UsedBy;
 use owo_colors::OwoColorize;
+use unicode_width::UnicodeWidthStr as _;
 
 use crate::printer::{Printer, plain};
 
@@ -35,10 +36,8 @@ pub(crate) fn render(printer: &Printer, columns: &[Column], rows: &[Vec<String>]
     let mut shown: Vec<usize> = (0..columns.len())
         .filter(|&at| rows.iter().any(|row| !row[at].is_empty()) || columns[at].expendable == 0)
         .collect();
-    let width_of = |at: usize| {
-        rows.iter().map(|row| row[at].chars().count()).chain([columns[at].name.len()]).max().unwrap_or(0)
-    };
     if let Some(width) = printer.width() {
+        let width_of = |at: usize| characters(columns, &rows, at);
         let least = |at: usize| if columns[at].right { width_of(at) } else { width_of(at).min(LEAST_TEXT) };
         while shown.iter().map(|&at| least(at) + 2).sum::<usize>() > width + 2 {
             let Some(worst) = shown
@@ -52,19 +51,33 @@ pub(crate) fn render(printer: &Printer, columns: &[Column], rows: &[Vec<String>]
             shown.retain(|&at| at != worst);
         }
     }
+    let lines = match printer.width() {
+        Some(width) => fitted(columns, &shown, &rows, width),
+        None => padded(columns, &shown, &rows),
+    };
+    let mut out = String::new();
+    for (at, line) in lines.lines().enumerate() {
+        let line = line.trim_end();
+        if at == 0 && printer.width().is_some() {
+            out.push_str(&line.bold().to_string());
+        } else {
+            out.push_str(line);
+        }
+        out.push('\n');
+    }
+    out
+}
+
+type Cells<'a> = [Vec<Cow<'a, str>>];
+
+/// A table that fits a terminal.
+fn fitted(columns: &[Column], shown: &[usize], rows: &Cells<'_>, width: usize) -> String {
     let mut table = Table::new();
     table.load_style(presets::NOTHING).set_truncation_indicator("…");
-    match printer.width() {
-        Some(width) => {
-            table.set_content_arrangement(ContentArrangement::Dynamic);
-            table.set_width(u16::try_from(width).unwrap_or(u16::MAX));
-        }
-        None => {
-            table.set_content_arrangement(ContentArrangement::Disabled);
-        }
-    }
+    table.set_content_arrangement(ContentArrangement::Dynamic);
+    table.set_width(u16::try_from(width).unwrap_or(u16::MAX));
     table.set_header(shown.iter().map(|&at| columns[at].name.to_owned()));
-    for row in &rows {
+    for row in rows {
         let mut cells = comfy_table::Row::from(shown.iter().map(|&at| row[at].as_ref()));
         cells.max_height(1);
         table.add_row(cells);
@@ -76,22 +89,41 @@ pub(crate) fn render(printer: &Printer, columns: &[Column], rows: &[Vec<String>]
                 column.set_cell_alignment(CellAlignment::Right);
                 column.set_constraint(ColumnConstraint::ContentWidth);
             } else if place > 0 {
-                let most = u16::try_from(width_of(at)).unwrap_or(u16::MAX).saturating_add(2);
+                let most = u16::try_from(characters(columns, rows, at)).unwrap_or(u16::MAX).saturating_add(2);
                 column.set_constraint(ColumnConstraint::UpperBoundary(Width::Fixed(most)));
             }
         }
     }
-    let mut out = String::new();
-    for (at, line) in table.to_string().lines().enumerate() {
-        let line = line.trim_end();
-        if at == 0 && printer.width().is_some() {
-            out.push_str(&line.bold().to_string());
-        } else {
-            out.push_str(line);
+    table.to_string()
+}
+
+/// A table in which every cell stands whole: what a program reads may have thousands of rows.
+fn padded(columns: &[Column], shown: &[usize], rows: &Cells<'_>) -> String {
+    let widths: Vec<usize> = shown
+        .iter()
+        .map(|&at| {
+            rows.iter().map(|row| row[at].width()).chain([columns[at].name.width()]).max().unwrap_or(0)
+        })
+        .collect();
+    let mut out = String::with_capacity((rows.len() + 1) * (widths.iter().sum::<usize>() + 2 * shown.len()));
+    let header: Vec<Cow<'_, str>> = columns.iter().map(|column| Cow::Borrowed(column.name)).collect();
+    for row in std::iter::once(&header).chain(rows) {
+        for (&at, &width) in shown.iter().zip(&widths) {
+            let cell = &row[at];
+            let pad = width.saturating_sub(cell.width());
+            let (before, after) = if columns[at].right { (pad, 2) } else { (0, pad + 2) };
+            out.extend(std::iter::repeat_n(' ', before));
+            out.push_str(cell);
+            out.extend(std::iter::repeat_n(' ', after));
         }
         out.push('\n');
     }
     out
+}
+
+/// The characters of a column's longest cell.
+fn characters(columns: &[Column], rows: &Cells<'_>, at: usize) -> usize {
+    rows.iter().map(|row| row[at].chars().count()).chain([columns[at].name.len()]).max().unwrap_or(0)
 }
 
 pub(crate) fn bytes(bytes: u64) -> String {

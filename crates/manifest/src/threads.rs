@@ -8,7 +8,26 @@ use rayon::{ThreadPool, ThreadPoolBuilder};
 /// thread, as where this user may have no more processes; then all is done in this thread.
 pub(crate) fn side_by_side<R: Send>(work: impl FnOnce() -> R + Send) -> R {
     static POOL: OnceLock<Option<ThreadPool>> = OnceLock::new();
-    let pool = POOL.get_or_init(|| ThreadPoolBuilder::new().build().ok());
+    within(POOL.get_or_init(|| ThreadPoolBuilder::new().build().ok()).as_ref(), work)
+}
+
+/// As [`side_by_side`], for work that writes files and waits until they last: more threads than cores, for a filesystem makes
+/// what many wait for last in one go.
+pub(crate) fn writing<R: Send>(work: impl FnOnce() -> R + Send) -> R {
+    static POOL: OnceLock<Option<ThreadPool>> = OnceLock::new();
+    let wide = || {
+        let cores = std::thread::available_parallelism().map_or(2, usize::from);
+        ThreadPoolBuilder::new().num_threads(cores.max(WRITERS)).build().ok()
+    };
+    match POOL.get_or_init(wide) {
+        Some(pool) => pool.install(work),
+        None => side_by_side(work),
+    }
+}
+
+const WRITERS: usize = 16;
+
+fn within<R: Send>(pool: Option<&ThreadPool>, work: impl FnOnce() -> R + Send) -> R {
     if let Some(pool) = pool {
         return pool.install(work);
     }

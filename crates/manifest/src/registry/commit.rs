@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 use mlxman_store::{Problem, ProblemKind, Scan, ScanError, StoreSpec};
+use rayon::prelude::*;
 use serde_json::Value;
 
 use super::across::Across;
@@ -15,6 +16,7 @@ use super::sync::{Change, Changed, Looked, Settled, SyncObserver, SyncOptions, S
 use super::{Asking, Folders, Registry, RegistryError, StoreSurvey, SurveyedModel};
 use crate::record::Manifest;
 use crate::summary::Summary;
+use crate::threads::writing;
 
 /// A row for the report, and one for the index.
 type Written = (Option<Changed>, Option<Arc<Entry>>);
@@ -77,8 +79,11 @@ impl Registry {
             if writes { self.lock_folders(touched.iter(), &|| observer.waiting()) } else { Vec::new() };
 
         let work: Vec<SurveyedModel> = settled.into_iter().flat_map(|store| store.models).collect();
-        let done: Vec<Result<Written, RegistryError>> =
-            for_all(work, !nothing_new, |model| self.write_one(model, options, folders, writes));
+        let write_one = |model| self.write_one(model, options, folders, writes);
+        let done: Vec<Result<Written, RegistryError>> = match writes && !nothing_new {
+            true => writing(|| work.into_par_iter().map(write_one).collect()),
+            false => for_all(work, !nothing_new, write_one),
+        };
         let mut entries: Vec<Arc<Entry>> = Vec::new();
         let mut failed = None;
         for one in done {
@@ -90,10 +95,13 @@ impl Registry {
                 Err(error) => failed = failed.or(Some(error)),
             }
         }
-        for entry in gone {
-            let summary = entry.summary.clone();
-            let (row, entry) = self.write_gone(entry.clone(), options, folders, writes);
-            report.models.push(named(row, &summary, options));
+        let write_gone = |entry: &Entry| self.write_gone(entry.clone(), options, folders, writes);
+        let done: Vec<(Changed, Entry)> = match writes && gone.iter().any(|entry| entry.summary.present) {
+            true => writing(|| gone.par_iter().map(write_gone).collect()),
+            false => gone.iter().map(write_gone).collect(),
+        };
+        for ((row, entry), before) in done.into_iter().zip(gone) {
+            report.models.push(named(row, &before.summary, options));
             entries.push(Arc::new(entry));
         }
         report.models.sort_by_cached_key(|row| (row.model.to_lowercase(), row.store.clone()));

@@ -112,6 +112,43 @@ fn a_ref_with_a_newline() {
 }
 
 #[test]
+fn a_shared_blob_that_does_not_name_a_user() {
+    let lab = Lab::new();
+    let hub = lab.sandbox.hub().shared();
+    for repo in ["acme/one", "acme/two"] {
+        let _ = hub.repo(repo).snapshot(&four_bit(1).files()).with_ref("main");
+    }
+    let lists: Vec<PathBuf> = walkdir::WalkDir::new(lab.hub.root().join("blobs"))
+        .into_iter()
+        .map(|entry| entry.expect("an entry").into_path())
+        .filter(|path| path.extension().is_some_and(|extension| extension == "refs"))
+        .collect();
+    let list = lists.first().expect("a list");
+    let whole = fs_err::read_to_string(list).expect("the list");
+    let (kept, lost) = whole.trim_end().split_once('\n').expect("two users");
+    fs_err::write(list, format!("{kept}\n")).expect("written");
+    let _ = lab.json(["sync", "--fast"]);
+
+    let found = finding(&doctor(&lab, &[]), "shared_blob_unlisted");
+    assert_eq!((found["place"].as_str(), repair(&found)), (Some(lost), "list_user"));
+    assert_eq!(found["repo_id"], "acme/two");
+    let told = lab.run(["doctor", "--fix", "--yes", "--json"]).success().json();
+    assert_eq!(told["mended"]["stores"][0]["done"].as_array().map(Vec::len), Some(1), "{told:#}");
+    assert_eq!(fs_err::read_to_string(list).expect("the list"), whole);
+    assert_eq!(findings(&doctor(&lab, &[])), Vec::<Value>::new());
+    let rows = &lab.json(["trash", "list"])["entries"][0]["rows"];
+    assert_eq!(rows[0]["what"].as_str(), Some(lost), "{rows:#}");
+    let _ = lab.run(["undo"]).success();
+    assert_eq!(fs_err::read_to_string(list).expect("the list"), format!("{kept}\n"));
+    assert!(!lab.hub.root().join(".mlxman-trash").exists());
+
+    // Where somebody works on it, it is left.
+    let lock = fs_err::File::create(list.with_extension("lock")).expect("a lock");
+    lock.file().lock().expect("held");
+    assert_eq!(findings(&doctor(&lab, &[])), Vec::<Value>::new());
+}
+
+#[test]
 fn links_that_a_copy_wrote_out_as_text() {
     let lab = Lab::new();
     let snapshot = tiny(&lab);

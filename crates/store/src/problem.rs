@@ -74,6 +74,9 @@ problem_kinds! {
     StaleLocks = "stale_locks", Info;
     /// A shared blob without a readable `.refs`: nobody can tell who uses it, so it is never a candidate.
     SharedBlobUntracked = "shared_blob_untracked", Warning;
+    /// A repo's blob that leads to a shared blob whose `.refs` does not name it: huggingface_hub removes that one when those
+    /// go that it names.
+    SharedBlobUnlisted = "shared_blob_unlisted", Warning;
     /// A hub cache inside a folder store; its models are found once it is named as a store of its own.
     HubInsideFolder = "hub_inside_folder", Info;
     /// A store that several users share, in which not all of them can read or write everything.

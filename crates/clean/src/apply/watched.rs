@@ -146,7 +146,7 @@ pub(crate) fn own_of(journal: &Journal) -> Own<'_> {
                 Action::Put { .. } | Action::MakeDir { .. } => {
                     own.made.insert(path);
                 }
-                Action::Unlist { .. } => continue,
+                Action::List { .. } | Action::Unlist { .. } => continue,
                 _ => {}
             }
             own.changed.extend(path.rfind('/').map(|at| &path[..at]));

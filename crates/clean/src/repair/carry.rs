@@ -102,12 +102,13 @@ fn choose<'a>(
     Ok(rows)
 }
 
-fn paths(change: &RepairChange) -> [&str; 1] {
+fn paths(change: &RepairChange) -> [&str; 2] {
     match change {
-        RepairChange::Take { item } => [&item.path],
+        RepairChange::Take { item } => [&item.path; 2],
         RepairChange::MakeDir { path }
         | RepairChange::Link { path, .. }
-        | RepairChange::Write { path, .. } => [path],
+        | RepairChange::Write { path, .. } => [path; 2],
+        RepairChange::List { payload, line } => [payload, line],
     }
 }
 
@@ -142,6 +143,9 @@ impl Maker<'_> {
                 let action = match change {
                     RepairChange::Take { item } => self.take(finding, item, slot),
                     RepairChange::MakeDir { path } => Action::MakeDir { path: path.clone() },
+                    RepairChange::List { payload, line } => {
+                        Action::List { payload: payload.clone(), line: line.clone() }
+                    }
                     RepairChange::Link { path, target } => {
                         self.editor.make_link(&self.place(slot), target)?;
                         self.put(path, slot, ItemKind::Link, Some(target.clone()))?

@@ -248,6 +248,11 @@ impl OfStore<'_> {
                     repair
                 })
             }
+            (ProblemKind::SharedBlobUnlisted, _) => stray.payload.as_ref().map(|payload| Repair {
+                kind: RepairKind::ListUser,
+                does: format!("name {path} in the `.refs` of its shared blob"),
+                changes: vec![RepairChange::List { payload: payload.path.clone(), line: path.clone() }],
+            }),
             (ProblemKind::RefToNowhere, _) => {
                 stray.items.first().and_then(|item| refs::rewrite(root, &path, &item.stat))
             }
@@ -388,6 +393,7 @@ fn first_path(change: &RepairChange) -> String {
         RepairChange::MakeDir { path }
         | RepairChange::Link { path, .. }
         | RepairChange::Write { path, .. } => path.clone(),
+        RepairChange::List { payload, .. } => payload.clone(),
     }
 }
 

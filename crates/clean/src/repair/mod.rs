@@ -116,6 +116,8 @@ pub enum RepairKind {
     AdoptBlob,
     /// An index is made again from the headers of the shards.
     RebuildIndex,
+    /// A repo's blob is put into the list of who uses its shared blob.
+    ListUser,
 }
 
 /// A repair: what it changes in the store, in order.
@@ -151,6 +153,13 @@ pub enum RepairChange {
         path: String,
         /// Its text.
         target: String,
+    },
+    /// A repo's blob is put into the list of who uses a shared blob.
+    List {
+        /// The shared blob.
+        payload: String,
+        /// The repo's blob.
+        line: String,
     },
     /// A file is made where nothing is.
     Write {

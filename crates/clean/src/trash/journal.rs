@@ -168,6 +168,13 @@ pub enum Action {
         /// Where.
         path: String,
     },
+    /// A line is put into the list of who uses a shared blob.
+    List {
+        /// The shared blob.
+        payload: String,
+        /// The line: a repo's blob.
+        line: String,
+    },
     /// A line is taken out of the list of who uses a shared blob.
     Unlist {
         /// The shared blob.
@@ -469,7 +476,7 @@ impl Action {
             | Action::RemoveDir { path, .. }
             | Action::MakeDir { path } => vec![path],
             Action::Exchange { path, same_as, .. } => vec![path, same_as],
-            Action::Unlist { payload, line } => vec![payload, line],
+            Action::List { payload, line } | Action::Unlist { payload, line } => vec![payload, line],
         }
     }
 

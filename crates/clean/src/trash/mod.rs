@@ -21,7 +21,7 @@ use serde::{Deserialize, Serialize};
 
 pub(crate) use carry::{Carried, TrashError, carry_out, put_times_back, trouble};
 pub(crate) use journal::{TRASH, abandon, draft_slot_of, is_in_trash, prepare, slot_of};
-pub(crate) use steps::{Locks, hint, is_shared};
+pub(crate) use steps::{Locks, hint, is_listed, is_shared};
 
 pub use empty::Freed;
 pub use journal::{Action, DirTimes, Journal, JournalRow, Purpose, Seen, State, Step, journal_schema};
@@ -583,6 +583,7 @@ fn kept_rows(root: &DirHandle, journal: &Journal) -> Vec<JournalRow> {
         Action::RemoveDir { path, .. } => {
             root.stat_below(path).err().is_some_and(|error| error.kind() == io::ErrorKind::NotFound)
         }
+        Action::List { payload, line } => is_listed(root, payload, line),
         action => action.slot().is_some_and(|slot| names.contains(&slot.to_string())),
     };
     let is_kept = |row: usize| journal.steps.iter().any(|step| step.rows.contains(&row) && is_done(step));

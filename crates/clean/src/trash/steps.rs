@@ -3,7 +3,7 @@
 use std::ffi::CString;
 use std::io::{self, Read as _};
 
-use mlxman_store::{DirAttributes, Editor, EntryKind, LockFile, Stat};
+use mlxman_store::{DirAttributes, DirHandle, Editor, EntryKind, LockFile, Stat};
 
 use super::journal::{Action, Seen, slot_of, users_draft};
 use crate::plan::ItemKind;
@@ -155,6 +155,13 @@ pub(crate) fn perform(editor: &Editor<'_>, id: &str, action: &Action) -> Result<
             }
             Err(error) => Err(failed(path, Why::System(error))),
         },
+        Action::List { payload, line } if is_gone(editor, line) => {
+            Err(failed(payload, Why::Changed(format!("is not used by {line} any more"))))
+        }
+        Action::List { payload, line } => list(editor, id, payload, line),
+        Action::Unlist { payload, line } if !is_gone(editor, line) => {
+            Ok(Done::Left(format!("{line} is there again")))
+        }
         Action::Unlist { payload, line } => unlist(editor, id, payload, line),
         // It was done before it was written down.
         Action::Share { .. } => Ok(Done::Yes),
@@ -246,7 +253,8 @@ pub(crate) fn take_back(editor: &Editor<'_>, id: &str, action: &Action) -> Resul
             }
             _ => Ok(()),
         },
-        Action::Unlist { payload, line } => list_again(editor, id, payload, line),
+        Action::List { payload, line } => unlist(editor, id, payload, line).map(|_| ()),
+        Action::Unlist { payload, line } => list(editor, id, payload, line).map(|_| ()),
         // Nothing was moved for it: a copy is made only when somebody asks for one.
         Action::Share { .. } => Ok(()),
     }
@@ -341,7 +349,7 @@ impl Locks {
             // The list goes with the blob, and stays with it.
             return is_there(editor, payload).unwrap_or(true).then(|| "its shared blob stays".to_owned());
         }
-        let Some(lines) = users(editor, payload) else {
+        let Some(lines) = users(editor.root(), payload) else {
             return Some("nobody can tell who uses this shared blob".to_owned());
         };
         let uses = |line: &&String| !is_gone(editor, line);
@@ -381,10 +389,10 @@ pub(crate) fn is_shared(path: &str) -> bool {
 }
 
 /// Who uses a shared blob, as its list says.
-fn users(editor: &Editor<'_>, payload: &str) -> Option<Vec<String>> {
+fn users(root: &DirHandle, payload: &str) -> Option<Vec<String>> {
     const LIMIT: u64 = 4 << 20;
     let mut text = String::new();
-    let file = editor.root().open_below(&format!("{payload}.refs")).ok()?;
+    let file = root.open_below(&format!("{payload}.refs")).ok()?;
     let read = file.take(LIMIT).read_to_string(&mut text).ok()?;
     ((read as u64) < LIMIT).then(|| text.lines().filter(|line| !line.is_empty()).map(str::to_owned).collect())
 }
@@ -401,18 +409,23 @@ fn shared_lock(editor: &Editor<'_>, payload: &str) -> Result<LockFile, Failed> {
     }
 }
 
-/// Takes a line out of a shared blob's list, under its lock, once the link that it names is gone.
+/// Whether a shared blob's list has this line.
+pub(crate) fn is_listed(root: &DirHandle, payload: &str, line: &str) -> bool {
+    users(root, payload).is_some_and(|lines| lines.iter().any(|known| known == line))
+}
+
+/// Takes a line out of a shared blob's list, under its lock.
 fn unlist(editor: &Editor<'_>, id: &str, payload: &str, line: &str) -> Result<Done, Failed> {
     let system = |error| Failed { path: format!("{payload}.refs"), why: Why::System(error) };
     if !is_there(editor, payload).map_err(system)? {
         return Ok(Done::Left("its shared blob is gone".to_owned()));
     }
     let _lock = shared_lock(editor, payload)?;
-    let Some(mut lines) = users(editor, payload) else {
+    let Some(mut lines) = users(editor.root(), payload) else {
         return Ok(Done::Left("nobody can tell who uses its shared blob".to_owned()));
     };
-    if !is_gone(editor, line) || !lines.iter().any(|known| known == line) {
-        return Ok(Done::Left("it is not listed, or there again".to_owned()));
+    if !lines.iter().any(|known| known == line) {
+        return Ok(Done::Left("it is not listed".to_owned()));
     }
     lines.retain(|known| known != line);
     // An empty list says nothing to whoever reads it, and the blob would never be free: the line stays for the sweep.
@@ -423,8 +436,9 @@ fn unlist(editor: &Editor<'_>, id: &str, payload: &str, line: &str) -> Result<Do
     Ok(Done::Yes)
 }
 
-/// Puts the line back, before the link that it names is there again.
-fn list_again(editor: &Editor<'_>, id: &str, payload: &str, line: &str) -> Result<(), Failed> {
+/// Puts a line into a shared blob's list, under its lock; what was removed is listed again before the link that the line
+/// names is there again.
+fn list(editor: &Editor<'_>, id: &str, payload: &str, line: &str) -> Result<Done, Failed> {
     let system = |error| Failed { path: format!("{payload}.refs"), why: Why::System(error) };
     if !is_there(editor, payload).map_err(system)? {
         let why = "is gone: another program removed the shared blob meanwhile; download it again".to_owned();
@@ -432,12 +446,15 @@ fn list_again(editor: &Editor<'_>, id: &str, payload: &str, line: &str) -> Resul
     }
     let _lock = shared_lock(editor, payload)?;
     // A list that is not there is not made: it would name one user of perhaps several.
-    let Some(mut lines) = users(editor, payload) else { return Ok(()) };
+    let Some(mut lines) = users(editor.root(), payload) else {
+        return Ok(Done::Left("nobody can tell who uses its shared blob".to_owned()));
+    };
     if lines.iter().any(|known| known == line) {
-        return Ok(());
+        return Ok(Done::Left("it is listed already".to_owned()));
     }
     lines.push(line.to_owned());
-    write_users(editor, id, payload, &lines).map_err(system)
+    write_users(editor, id, payload, &lines).map_err(system)?;
+    Ok(Done::Yes)
 }
 
 /// As huggingface_hub does: whole, readable by all who share the cache, and on the disk before it counts.

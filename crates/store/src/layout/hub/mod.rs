@@ -234,7 +234,10 @@ fn in_parallel<I: Sync, T: Send>(items: &[I], work: impl Fn(&I) -> T + Sync) -> 
 
 /// `models--org--name` taken apart; `None` for what is no repo directory or has an unsafe name.
 fn repo_words(entry: &Entry) -> Option<(RepoKind, String)> {
-    let name = entry.name()?;
+    repo_words_of(entry.name()?)
+}
+
+fn repo_words_of(name: &str) -> Option<(RepoKind, String)> {
     let (word, rest) = name.split_once("--")?;
     let kind = match word {
         "models" => RepoKind::Model,

@@ -3,11 +3,11 @@
 //! Each line of `.refs` names a repo blob that links to the payload, relative to the cache. A payload without a
 //! readable `.refs` may have users that nobody can name, so it is never free.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::io::Read;
 
 use super::super::{Counted, certain_of, count_all};
-use super::SharedUse;
+use super::{SharedUse, repo_words_of};
 use crate::access::{DirHandle, Entry, EntryKind, Stat};
 use crate::details::is_hex;
 use crate::held::{self, Held};
@@ -26,6 +26,15 @@ pub(super) struct SharedBlob {
     users: Option<Vec<String>>,
     /// `.refs`.
     beside: Vec<(String, Stat)>,
+}
+
+impl SharedBlob {
+    /// Its users whom its list, where that can be read, does not name.
+    fn unlisted<'a>(&self, uses: &[&'a SharedUse]) -> BTreeSet<&'a str> {
+        let Some(lines) = &self.users else { return BTreeSet::new() };
+        let users = uses.iter().map(|one| one.blob.as_str());
+        users.filter(|user| !lines.iter().any(|line| line == user)).collect()
+    }
 }
 
 #[derive(Default)]
@@ -195,6 +204,10 @@ impl SharedBlobs {
             if users == Users::Never {
                 held.insert(blob.path.clone());
             }
+            strays.extend(blob.unlisted(&uses).into_iter().filter_map(|user| {
+                // Whoever holds the lock may be about to list it.
+                (lock_of(root, &blob.path) == Held::No).then(|| unlisted_user(blob, user))
+            }));
             book.add(&blob.stat, blob.certain, users.clone());
             for (_, stat) in &blob.beside {
                 book.add(stat, stat.allocated, users.clone());
@@ -225,6 +238,22 @@ impl SharedBlobs {
             items,
             payload: None,
         }
+    }
+}
+
+/// A repo's blob of which the list beside its shared blob does not know.
+fn unlisted_user(blob: &SharedBlob, user: &str) -> Stray {
+    let message = format!(
+        "this leads to the shared blob {}, whose `.refs` does not name it: huggingface_hub would remove that blob with \
+         those that it names, and leave a link to nothing here",
+        blob.path
+    );
+    Stray {
+        problem: Problem::new(ProblemKind::SharedBlobUnlisted, Some(user), message),
+        repo_id: user.split('/').next().and_then(repo_words_of).map(|(_, id)| id),
+        owner: None,
+        items: Vec::new(),
+        payload: Some(StrayItem { path: blob.path.clone(), stat: blob.stat, link_target: None }),
     }
 }
 

@@ -7,6 +7,7 @@ mod damage;
 mod dedupe;
 mod disk;
 mod doctoring;
+mod failures;
 mod find;
 mod guarding;
 mod integrity;

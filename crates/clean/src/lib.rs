@@ -47,6 +47,6 @@ pub use repair::{
     repairs_schema,
 };
 pub use trash::{
-    Action, DirTimes, Freed, Journal, JournalError, JournalRow, OpenError, Purpose, Recovered, Seen, State,
-    Step, Trash, TrashEntry, TrashListing, UndoReport, Undone, journal_schema, list as list_trash,
+    Action, DirTimes, Freed, Journal, JournalError, JournalRow, OpenError, Purpose, Recovered, Run, Seen,
+    State, Step, Trash, TrashEntry, TrashListing, UndoReport, Undone, journal_schema, list as list_trash,
 };

@@ -1,10 +1,12 @@
 //! What every command needs, resolved once: stores, registry, catalog, clock, printer.
 
 use std::cell::OnceCell;
+use std::hash::{BuildHasher as _, Hasher as _};
 use std::time::Duration;
 
 use anyhow::Result;
 use chrono::{DateTime, Utc};
+use mlxman_clean::Run;
 use mlxman_manifest::catalog::Catalog;
 use mlxman_manifest::registry::{Contents, Registry, RegistryError, SyncOptions, scan_all};
 use mlxman_store::{FileId, Resolved, Scan, ScanError, StoreKind, StoreSpec, Use, resolve};
@@ -43,6 +45,8 @@ pub(crate) struct Context {
     pub(crate) printer: Printer,
     pub(crate) registry: Registry,
     pub(crate) now: DateTime<Utc>,
+    /// This run's name for whatever it changes.
+    pub(crate) run: Run,
     pub(crate) store_limit: Duration,
     /// What `--store` said, for filters: specs in their canonical form, other words as they are.
     pub(crate) store_words: Vec<String>,
@@ -108,10 +112,14 @@ impl Context {
             named.extend(only.specs.iter().map(|spec| (spec.clone(), NamedBy::User)));
             let _ = stores.set(only);
         }
+        let now = Utc::now();
+        // Randomly keyed, as the standard library's tables are.
+        let chance = std::collections::hash_map::RandomState::new().build_hasher().finish();
         Ok(Context {
             printer,
             registry: Registry::at(places.registry()),
-            now: Utc::now(),
+            now,
+            run: Run::new(now, chance),
             store_limit,
             store_given: !global.store.is_empty(),
             store_words: words,

@@ -2,13 +2,10 @@
 
 use anyhow::{Context as _, Result};
 use mlxman_clean::filter::FilterSet;
-use mlxman_clean::{
-    Applied, AppliedStore, ApplyError, Plan, Policies, Repairs, RepairsAsked, Trash, Watched, mend,
-};
+use mlxman_clean::{Applied, AppliedStore, Plan, Policies, Repairs, RepairsAsked, Trash, Watched, mend};
 use mlxman_store::{DirHandle, StoreKind, StoreSpec, resolve};
 
 use crate::context::Context;
-use crate::exit::wrong;
 use crate::planning::plan;
 use crate::trash::{freely, recover_in, will_change};
 
@@ -42,27 +39,32 @@ pub(crate) fn carry_out(
         if !found.repairs.mendable().any(|(finding, _)| finding.store == id) {
             continue;
         }
-        let root = DirHandle::open_root(spec.root()).with_context(|| {
-            format!("the store {} cannot be opened; is its volume mounted?", spec.root().display())
-        })?;
-        let waiting = || {
-            context.printer.status(&format!("another mlxman changes {spec} just now; waiting for it"));
-        };
-        let trash = Trash::open(spec, &root, Some(&waiting), &freely)?;
-        recover_in(context, &trash);
-        will_change(context, std::slice::from_ref(spec));
-        let watched = Watched::of(&found.removals, &id, &root, chrono::Utc::now());
-        // Found again under the lock: whatever may keep a repair from being done is asked again.
-        let fresh = find(context, std::slice::from_ref(spec))?.repairs;
-        match mend(&trash, &id, (&found.repairs, &fresh), &watched, context.now) {
+        // One store that cannot be mended keeps none of the others from it.
+        match mend_one(context, found, spec) {
             Ok(store) => applied.add(store),
-            Err(error @ ApplyError::Plan(_)) => return Err(wrong(error.to_string())),
             Err(error) => {
-                context.printer.warning(&error.to_string());
+                context.printer.warning(&format!("{spec}: {error:#}"));
                 applied.add(AppliedStore::of(id));
                 went_wrong = true;
             }
         }
     }
     Ok(went_wrong)
+}
+
+fn mend_one(context: &Context, found: &Found, spec: &StoreSpec) -> Result<AppliedStore> {
+    let id = spec.id();
+    let root = DirHandle::open_root(spec.root()).with_context(|| {
+        format!("the store {} cannot be opened; is its volume mounted?", spec.root().display())
+    })?;
+    let waiting = || {
+        context.printer.status(&format!("another mlxman changes {spec} just now; waiting for it"));
+    };
+    let trash = Trash::open(spec, &root, Some(&waiting), &freely)?;
+    recover_in(context, &trash);
+    will_change(context, std::slice::from_ref(spec));
+    let watched = Watched::of(&found.removals, &id, &root, chrono::Utc::now());
+    // Found again under the lock: whatever may keep a repair from being done is asked again.
+    let fresh = find(context, std::slice::from_ref(spec))?.repairs;
+    Ok(mend(&trash, &id, (&found.repairs, &fresh), &watched, &context.run)?)
 }

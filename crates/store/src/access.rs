@@ -163,6 +163,14 @@ impl DirHandle {
         Ok(Stat::from_raw(&rustix::fs::fstat(&self.fd)?))
     }
 
+    /// The user whom it belongs to.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn owner(&self) -> io::Result<u32> {
+        Ok(rustix::fs::fstat(&self.fd)?.st_uid)
+    }
+
     /// The stat of `name` in this directory; a link's own.
     ///
     /// # Errors

@@ -114,7 +114,8 @@ impl<'a> Editor<'a> {
     pub fn shared_with_group(&self) -> Option<DirAttributes> {
         let raw = rustix::fs::fstat(self.root).ok()?;
         let mode = raw.st_mode as u32 & 0o7777;
-        let owner = rustix::process::geteuid().as_raw();
+        let acting = rustix::process::geteuid();
+        let owner = if acting.is_root() { raw.st_uid } else { acting.as_raw() };
         (mode & 0o020 != 0).then_some(DirAttributes { mode, uid: owner, gid: raw.st_gid })
     }
 
@@ -127,6 +128,7 @@ impl<'a> Editor<'a> {
         let dir = dir.get(self.root);
         (self.before)(Change::MakeDir)?;
         rustix::fs::mkdirat(dir, &name, Mode::from_raw_mode(0o777))?;
+        give_away(dir, &name);
         let Some(wanted) = attributes else { return Ok(()) };
         (self.before)(Change::Attributes)?;
         let made = dir.open_dir(&name)?;
@@ -143,7 +145,9 @@ impl<'a> Editor<'a> {
     pub fn make_link(&self, path: &str, target: &str) -> io::Result<()> {
         let (dir, name) = self.place(path)?;
         (self.before)(Change::MakeLink)?;
-        Ok(rustix::fs::symlinkat(target, dir.get(self.root), &name)?)
+        rustix::fs::symlinkat(target, dir.get(self.root), &name)?;
+        give_away(dir.get(self.root), &name);
+        Ok(())
     }
 
     /// Makes a file with this content and permissions (as the umask allows), which lasts when this returns.
@@ -156,6 +160,7 @@ impl<'a> Editor<'a> {
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let mode = Mode::from_raw_mode(mode as rustix::fs::RawMode);
         let mut file = File::from(rustix::fs::openat(dir.get(self.root), &name, flags, mode)?);
+        give_away(dir.get(self.root), &name);
         // A kill may come in the middle of a file.
         let (head, tail) = bytes.split_at(bytes.len() / 2);
         file.write_all(head)?;
@@ -321,6 +326,20 @@ impl Dir {
     }
 }
 
+/// What root makes in a directory of somebody else is theirs: they could not use their own store otherwise.
+fn give_away(dir: &DirHandle, name: &CStr) {
+    if !rustix::process::geteuid().is_root() {
+        return;
+    }
+    if let Ok(of) = rustix::fs::fstat(dir)
+        && of.st_uid != 0
+    {
+        let (uid, gid) = (Uid::from_raw(of.st_uid), Gid::from_raw(of.st_gid));
+        // A filesystem without owners has nothing to give.
+        let _ = rustix::fs::chownat(dir, name, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW);
+    }
+}
+
 fn timespec(ns: i64) -> Timespec {
     Timespec { tv_sec: ns.div_euclid(1_000_000_000), tv_nsec: ns.rem_euclid(1_000_000_000) }
 }
@@ -341,6 +360,7 @@ impl DirHandle {
         loop {
             let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
             let file = File::from(rustix::fs::openat(self, name, flags, Mode::from_raw_mode(0o666))?);
+            give_away(self, name);
             if !file.metadata()?.is_file() {
                 return Err(io::Error::new(io::ErrorKind::InvalidInput, "the lock is no regular file"));
             }

@@ -49,7 +49,8 @@ impl Editor<'_> {
     /// Makes a file where nothing is that has the content of `source`, and its blocks until one of them is written to.
     ///
     /// # Errors
-    /// As [`Editor::make_dir`]; [`io::ErrorKind::Unsupported`] where the filesystem cannot, or they lie on two.
+    /// As [`Editor::make_dir`]; [`io::ErrorKind::Unsupported`] where the filesystem cannot;
+    /// [`io::ErrorKind::InvalidInput`] or [`io::ErrorKind::CrossesDevices`] where these two cannot.
     pub fn clone_file(&self, source: &File, to: &str) -> io::Result<()> {
         let (dir, name) = self.place(to)?;
         self.ask(Change::Write)?;
@@ -236,9 +237,8 @@ fn clone_into(_: &File, _: &File) -> io::Result<()> {
 /// Filesystems have many ways to say that they cannot.
 fn unsupported(error: Errno) -> io::Error {
     match error {
-        Errno::OPNOTSUPP | Errno::INVAL | Errno::NOTTY | Errno::NOSYS | Errno::XDEV => {
-            io::ErrorKind::Unsupported.into()
-        }
+        Errno::OPNOTSUPP | Errno::NOTTY | Errno::NOSYS => io::ErrorKind::Unsupported.into(),
+        // That says something of these two files alone.
         other => other.into(),
     }
 }

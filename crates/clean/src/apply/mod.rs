@@ -9,11 +9,9 @@ mod result;
 mod steps;
 mod watched;
 
-use chrono::{DateTime, Utc};
-
 use crate::plan::{Candidate, Plan};
 use crate::trash::{
-    Action, JournalRow, Purpose, Step, TRASH, Trash, TrashError, carry_out, prepare, trouble,
+    Action, JournalRow, Purpose, Run, Step, TRASH, Trash, TrashError, carry_out, prepare, trouble,
 };
 
 pub use refuse::{Only, PlanError};
@@ -36,7 +34,7 @@ pub fn apply(
     store: &str,
     (given, fresh): (&Plan, &Plan),
     watched: &Watched,
-    now: DateTime<Utc>,
+    run: &Run,
 ) -> Result<AppliedStore, ApplyError> {
     let editor = trash.editor();
     let refuse = |error: TrashError| ApplyError::Trash { store: store.to_owned(), why: error.to_string() };
@@ -51,7 +49,7 @@ pub fn apply(
     if rows.is_empty() {
         return Ok(applied);
     }
-    let id = trash.new_id(now).map_err(|error| refuse(trouble("it cannot be read")(error)))?;
+    let id = run.id.clone();
     let mut steps = Vec::new();
     for (place, row) in rows.iter().enumerate() {
         for item in &row.items {
@@ -66,7 +64,7 @@ pub fn apply(
     let freed_by_dirs: Vec<u64> = steps.iter().map(|step| allocated_dir(editor, &step.action)).collect();
     let rows_told = rows.iter().map(|row| row_of(row)).collect();
     let journal = trash
-        .journal(&id, now, Purpose::Clean, (rows_told, steps))
+        .journal(run, Purpose::Clean, (rows_told, steps))
         .map_err(|error| refuse(trouble("the store cannot be read")(error)))?;
     prepare(editor, &id).map_err(|error| refuse(trouble("a journal cannot be made")(error)))?;
     let own = own_of(&journal);

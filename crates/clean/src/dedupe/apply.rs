@@ -9,13 +9,12 @@ use std::collections::HashMap;
 use std::fs::File;
 use std::io;
 
-use chrono::{DateTime, Utc};
 use mlxman_store::{DirHandle, Editor, GoOn, OpenFiles, Sharing, Stat, same_attributes, same_content};
 
 use super::{DuplicateCopy, DuplicateGroup, Duplicates, EqualFile, How, NAMED_ELSEWHERE, NAMED_IN_SEVERAL};
 use crate::apply::{AppliedStore, ApplyError, Skipped};
 use crate::trash::{
-    Action, Journal, JournalRow, Locks, Purpose, Seen, Step, Trash, TrashError, abandon, carry_out,
+    Action, Journal, JournalRow, Locks, Purpose, Run, Seen, Step, Trash, TrashError, abandon, carry_out,
     draft_slot_of, hint, prepare, put_times_back, trouble,
 };
 
@@ -29,8 +28,8 @@ pub struct Applying<'a> {
     pub hard_link: bool,
     /// Is told of bytes that were compared, and says whether to go on.
     pub go_on: GoOn<'a>,
-    /// The time.
-    pub now: DateTime<Utc>,
+    /// The run that it is done in.
+    pub run: &'a Run,
 }
 
 /// What the filesystem of a store turned out to do.
@@ -81,7 +80,7 @@ pub fn apply_dedupe(
 ) -> Result<AppliedStore, ApplyError> {
     let refuse = |error: TrashError| ApplyError::Trash { store: store.to_owned(), why: error.to_string() };
     let mut applied = AppliedStore::of(store.to_owned());
-    let id = trash.new_id(applying.now).map_err(|error| refuse(trouble("it cannot be read")(error)))?;
+    let id = applying.run.id.clone();
     let mut at = Store {
         trash,
         store,
@@ -210,6 +209,7 @@ impl Store<'_, '_> {
             Ok(Sharing::Differs) => return Err(Stays::because("it is not equal any more")),
             Err(error) if error.kind() == io::ErrorKind::Unsupported => return Ok(None),
             Err(error) if error.kind() == io::ErrorKind::Interrupted => return Err(Stays::Stopped),
+            Err(error) if is_of_these_two(&error) => return Err(Stays::because(THESE_TWO)),
             Err(error) => return Err(system(path, &error)),
         }
         let stat = Stat::of_file(file).map_err(|error| system(path, &error))?;
@@ -241,6 +241,7 @@ impl Store<'_, '_> {
                     how = Some(How::Reflink);
                 }
                 Err(error) if error.kind() == io::ErrorKind::Unsupported => self.abilities.clone = false,
+                Err(error) if is_of_these_two(&error) => return Err(Stays::because(THESE_TWO)),
                 Err(error) => return Err(failed(error)),
             }
         }
@@ -251,7 +252,8 @@ impl Store<'_, '_> {
                     let reason = "its permissions, owner or extended attributes are not those of its equal";
                     return Err(Stays::because(reason));
                 }
-                self.editor().link(root, &group.keeps.path, &first).map_err(failed)?;
+                let refused = |error: io::Error| system(&group.keeps.path, &error);
+                self.editor().link(root, &group.keeps.path, &first).map_err(refused)?;
                 How::HardLink
             }
             None => {
@@ -306,7 +308,7 @@ impl Store<'_, '_> {
         let steps: Vec<Step> = actions.into_iter().enumerate().flat_map(of_row).collect();
         let mut journal = self
             .trash
-            .journal(&self.id, self.applying.now, Purpose::Dedupe, (rows, steps))
+            .journal(self.applying.run, Purpose::Dedupe, (rows, steps))
             .map_err(trouble("the store cannot be read"))?;
         journal.dirs.retain(|dir| !dir.path.is_empty());
         Ok(journal)
@@ -351,6 +353,14 @@ impl Store<'_, '_> {
             }
         }
     }
+}
+
+const THESE_TWO: &str = "it and its equal cannot share blocks: they lie on two filesystems, or one of them is not copied on \
+                         write (`lsattr` shows a C)";
+
+/// Whether an error says that two files cannot share blocks, which others of their filesystem may.
+fn is_of_these_two(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::InvalidInput | io::ErrorKind::CrossesDevices)
 }
 
 fn system(path: &str, error: &io::Error) -> Stays {

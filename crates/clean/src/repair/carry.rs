@@ -7,15 +7,14 @@
 use std::collections::HashMap;
 use std::io;
 
-use chrono::{DateTime, Utc};
 use mlxman_store::{Editor, EntryKind};
 
 use super::{Finding, Repair, RepairChange, RepairKind, Repairs};
 use crate::apply::{AppliedStore, ApplyError, PlanError, Skipped, Watched, own_of};
 use crate::plan::{Item, ItemKind};
 use crate::trash::{
-    Action, Journal, JournalRow, Purpose, Seen, Step, Trash, TrashError, abandon, carry_out, draft_slot_of,
-    is_in_trash, prepare, trouble,
+    Action, Journal, JournalRow, Purpose, Run, Seen, Step, Trash, TrashError, abandon, carry_out,
+    draft_slot_of, is_in_trash, prepare, trouble,
 };
 
 /// Does what `given` says of the store that `trash` is of, as far as `fresh`, which was found again under the trash's lock,
@@ -28,7 +27,7 @@ pub fn mend(
     store: &str,
     (given, fresh): (&Repairs, &Repairs),
     watched: &Watched,
-    now: DateTime<Utc>,
+    run: &Run,
 ) -> Result<AppliedStore, ApplyError> {
     let editor = trash.editor();
     let refuse = |error: TrashError| ApplyError::Trash { store: store.to_owned(), why: error.to_string() };
@@ -37,7 +36,7 @@ pub fn mend(
     if rows.is_empty() {
         return Ok(applied);
     }
-    let id = trash.new_id(now).map_err(|error| refuse(trouble("it cannot be read")(error)))?;
+    let id = run.id.clone();
     prepare(editor, &id).map_err(|error| refuse(trouble("a journal cannot be made")(error)))?;
     let made = Maker { editor, id: &id, steps: Vec::new() }.make(&rows);
     let steps = match made {
@@ -49,7 +48,7 @@ pub fn mend(
     };
     let rows_told = rows.iter().map(|(finding, repair)| row_of(finding, repair)).collect();
     let journal = trash
-        .journal(&id, now, Purpose::Repair, (rows_told, steps))
+        .journal(run, Purpose::Repair, (rows_told, steps))
         .map_err(|error| refuse(trouble("the store cannot be read")(error)))?;
     let own = own_of(&journal);
     let settled = |row: usize| {

@@ -342,13 +342,13 @@ impl OfStore<'_> {
                 let record = found.records.iter().find(|record| record.path == finding.place)?;
                 refs::rewrite(self.scan.root(), &record.path, &record.stat)
             }
-            ProblemKind::FlattenedLink if is_hub => links::unflatten(found),
+            ProblemKind::FlattenedLink if is_hub => links::unflatten(found, listing),
             ProblemKind::DanglingLink | ProblemKind::LinkOutsideStore | ProblemKind::LinkNotFollowed
                 if is_hub =>
             {
                 links::relink(self.scan, found, listing, path)
             }
-            ProblemKind::MissingShard if is_hub => links::missing(self.scan, found, listing?, made),
+            ProblemKind::MissingShard if is_hub => links::missing(self.scan, found, listing?, (path, made)),
             ProblemKind::StaleIndex | ProblemKind::MissingIndex | ProblemKind::ConfigInvalid => {
                 index::rebuild(self.scan, found, path).ok()
             }

@@ -1,6 +1,6 @@
 //! `*.safetensors.index.json`, made again from the headers of whole shards.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use mlxman_manifest::formats::LengthVerdict;
 use mlxman_manifest::formats::json::read_json;
@@ -31,7 +31,15 @@ pub(super) fn rebuild(scan: &Scan, found: &FoundModel, path: &str) -> Result<Rep
     {
         return Err("it came with a download that recorded its hash: only a download mends it");
     }
-    let shards = shards_of(found, stem)?;
+    let old = there.and_then(|file| document_of(scan, file)).unwrap_or_default();
+    let named = weight_map(&old);
+    let dir = path.rfind('/').map_or("", |at| &path[..=at]);
+    let mut shards = shards_of(found, stem)?;
+    // Some have tensors in files of other names, too.
+    for name in named.values().filter_map(Value::as_str).collect::<BTreeSet<_>>() {
+        let file = found.file(&format!("{dir}{name}"));
+        shards.extend(file.filter(|file| shards.iter().all(|one| one.path != file.path)));
+    }
     let mut map: BTreeMap<String, String> = BTreeMap::new();
     let mut total: u64 = 0;
     for file in shards {
@@ -49,10 +57,18 @@ pub(super) fn rebuild(scan: &Scan, found: &FoundModel, path: &str) -> Result<Rep
     if map.is_empty() {
         return Err("the shards hold no tensor");
     }
-    let mut metadata = there.and_then(|file| metadata_of(scan, file)).unwrap_or_default();
-    metadata.insert("total_size".to_owned(), json!(total));
-    let mut bytes = serde_json::to_vec_pretty(&json!({"metadata": metadata, "weight_map": map}))
-        .map_err(|_| "it cannot be written as JSON")?;
+    if named.keys().any(|tensor| !map.contains_key(tensor)) {
+        return Err("it names tensors that none of the shards has: only a download mends it");
+    }
+    let mut metadata = old.get("metadata").and_then(Value::as_object).cloned().unwrap_or_default();
+    if metadata.insert("total_size".to_owned(), json!(total)) != Some(json!(total)) {
+        // Nobody counted them anew.
+        metadata.remove("total_parameters");
+    }
+    let mut document = old.clone();
+    document.insert("metadata".to_owned(), Value::Object(metadata));
+    document.insert("weight_map".to_owned(), json!(map));
+    let mut bytes = serde_json::to_vec_pretty(&document).map_err(|_| "it cannot be written as JSON")?;
     bytes.push(b'\n');
     let mut changes = Vec::new();
     let mut mode = 0o644;
@@ -119,15 +135,39 @@ fn whole(scan: &Scan, file: &FileEntry) -> Result<SafetensorsHeader, &'static st
     if sound { Ok(header) } else { Err(BROKEN) }
 }
 
-/// What else the index says of the weights, where it can be read.
-fn metadata_of(scan: &Scan, file: &FileEntry) -> Option<Map<String, Value>> {
+/// What an index says, where it can be read.
+fn document_of(scan: &Scan, file: &FileEntry) -> Option<Map<String, Value>> {
     let value: Value = read_json(scan.open(file).ok()?, LIMIT).ok()?;
-    value.get("metadata")?.as_object().cloned()
+    value.as_object().cloned()
+}
+
+/// Its files by tensor.
+fn weight_map(document: &Map<String, Value>) -> Map<String, Value> {
+    document.get("weight_map").and_then(Value::as_object).cloned().unwrap_or_default()
+}
+
+/// The files that the indexes of a model name, by their paths in it.
+pub(super) fn named_by_indexes(scan: &Scan, found: &FoundModel) -> BTreeSet<String> {
+    let indexes = found.files.iter().filter(|file| file.path.ends_with(".index.json"));
+    let named = indexes.filter_map(|file| {
+        let dir = file.path.rfind('/').map_or("", |at| &file.path[..=at]);
+        let map = weight_map(&document_of(scan, file)?);
+        Some(map.values().filter_map(|name| Some(format!("{dir}{}", name.as_str()?))).collect::<Vec<_>>())
+    });
+    named.flatten().collect()
+}
+
+/// The numbered set that a weight file is one of: the name without its number, how many there are, and the ending.
+pub(super) fn set_of(path: &str) -> Option<(&str, u64, &str)> {
+    let (stem, ending) = path.rsplit_once('.')?;
+    let at = stem.rfind("-of-").and_then(|of| stem[..of].rfind('-'))?;
+    let (_, count) = numbers(&stem[at..])?;
+    Some((&stem[..at], count, ending))
 }
 
 #[cfg(test)]
 mod tests {
-    use super::numbers;
+    use super::{numbers, set_of};
 
     #[test]
     fn shards_are_numbered() {
@@ -135,5 +175,8 @@ mod tests {
         for text in ["", "-1-of-4", "-00001-of-", "-x-of-00004", "00001-of-00004", "-00001-of-00004.bak"] {
             assert_eq!(numbers(text), None, "{text}");
         }
+        let set = set_of("a/model-00002-of-00003.safetensors");
+        assert_eq!(set, Some(("a/model", 3, "safetensors")));
+        assert_eq!(set_of("a/model.safetensors"), None);
     }
 }

@@ -3,9 +3,9 @@
 use std::collections::HashSet;
 use std::io;
 
-use mlxman_store::{DirHandle, EntryKind, FoundModel, Listing, ListingFile, Scan, Stat};
+use mlxman_store::{DirHandle, EntryKind, FoundModel, Link, Listing, ListingFile, Scan, Stat};
 
-use super::{Repair, RepairChange, RepairKind};
+use super::{Repair, RepairChange, RepairKind, index};
 use crate::items::item;
 use crate::trash::is_shared;
 
@@ -73,8 +73,8 @@ fn link_to(root: &DirHandle, snapshot: &str, path: &str, blob: &str) -> Option<V
     Some(changes)
 }
 
-/// Text files become the links again whose text they hold.
-pub(super) fn unflatten(found: &FoundModel) -> Option<Repair> {
+/// Text files become the links again whose text they hold; not those that the repo's listing says are what they are.
+pub(super) fn unflatten(found: &FoundModel, listing: Option<&Listing>) -> Option<Repair> {
     let mut changes = Vec::new();
     let mut seen = HashSet::new();
     let mut again = |path: String, stat: &Stat, target: &str| {
@@ -84,7 +84,12 @@ pub(super) fn unflatten(found: &FoundModel) -> Option<Repair> {
         }
     };
     for file in &found.files {
-        if let Some(link) = &file.link {
+        let listed = listing.and_then(|listing| listing.files.get(&file.path));
+        let is_meant = |link: &Link| match listed {
+            Some(listed) => etag(listed) == link.target.rsplit('/').next() && listed.size != link.stat.size,
+            None => true,
+        };
+        if let Some(link) = file.link.as_ref().filter(|link| is_meant(link)) {
             again(found.place_of(file), &link.stat, &link.target);
         }
         // The way into the shared blob store was flattened with the rest.
@@ -123,6 +128,13 @@ pub(super) fn relink(
     };
     let there = blob_size(scan.root(), repo, blob)?;
     let target = target_of(path, blob);
+    // A link that somebody made to a file of their own, which is there, is meant so.
+    let is_own = |text: &String| text.ends_with(&format!("/{repo}/blobs/{blob}"));
+    if let Some(text) = old.link_target.as_ref().filter(|text| text.starts_with('/') && !is_own(text))
+        && fs_err::metadata(text).is_ok()
+    {
+        return None;
+    }
     if size.is_some_and(|size| size != there) || old.link_target.as_deref() == Some(&target) {
         return None;
     }
@@ -140,19 +152,33 @@ pub(super) fn relink(
     })
 }
 
-/// Weights that the listing names and the snapshot misses, of which the blobs are there.
+/// Weights that the snapshot misses, of which the blobs are there: those of the set that `first` is of, or that an index
+/// names. What else the repo has was perhaps never asked for.
 pub(super) fn missing(
     scan: &Scan,
     found: &FoundModel,
     listing: &Listing,
-    made: &HashSet<String>,
+    (first, made): (&str, &HashSet<String>),
 ) -> Option<Repair> {
     let repo = repo_of(&found.key);
+    let named = index::named_by_indexes(scan, found);
+    let sets: HashSet<_> = match index::set_of(first) {
+        Some(set) => HashSet::from([set]),
+        None if named.contains(first) => HashSet::new(),
+        // Parts of a file that is told as a whole.
+        None => found.files.iter().filter_map(|file| index::set_of(&file.path)).collect(),
+    };
+    let is_missed =
+        |path: &str| named.contains(path) || index::set_of(path).is_some_and(|set| sets.contains(&set));
     let mut changes = Vec::new();
     let mut count = 0;
     for (path, listed) in &listing.files {
         let is_weights = [".safetensors", ".gguf", ".bin"].iter().any(|ending| path.ends_with(ending));
-        if !is_weights || found.file(path).is_some() || made.contains(&format!("{}/{path}", found.key)) {
+        if !is_weights
+            || !is_missed(path)
+            || found.file(path).is_some()
+            || made.contains(&format!("{}/{path}", found.key))
+        {
             continue;
         }
         let Some(blob) = etag(listed) else { continue };

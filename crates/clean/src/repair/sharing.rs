@@ -28,7 +28,7 @@ pub(super) fn problem(spec: &StoreSpec, root: &DirHandle) -> Option<(Problem, St
     let group = sharing.group;
     let command = format!(
         "sudo chgrp -R {group} {root} && sudo find {root} -type d -exec chmod g+rwxs {{}} + \
-         && sudo find {root} -type f -exec chmod g+rw {{}} + && umask 002  # the umask for every user, in their profile"
+         && sudo find {root} -type f -exec chmod g=u {{}} + && umask 002  # the umask for every user, in their profile"
     );
     Some((Problem::new(ProblemKind::SharedPermissions, None, message), command))
 }

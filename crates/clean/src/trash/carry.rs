@@ -3,10 +3,10 @@
 use std::collections::{BTreeMap, HashSet};
 use std::io;
 
-use mlxman_store::Editor;
+use mlxman_store::{Editor, OpenFiles};
 
 use super::journal::{Action, DirTimes, Journal, State, Step, TRASH, abandon, items_of, slot_of};
-use super::steps::{Done, Failed, close, perform, take_back};
+use super::steps::{Done, Failed, Why, close, perform, take_back};
 
 /// What came of the rows of a journal.
 #[derive(Debug, Default)]
@@ -153,7 +153,7 @@ impl Work<'_> {
             }
         }
         let actions = || steps.iter().map(|at| &self.journal.steps[*at].action);
-        actions().for_each(|action| drop_made(self.editor, id, action));
+        actions().for_each(|action| drop_made(self.editor, self.journal, action));
         // The innermost first: what is closed lets nobody in.
         actions().for_each(|action| close(self.editor, action));
         let touched: HashSet<&str> = actions().flat_map(touched_by).collect();
@@ -182,11 +182,15 @@ fn touched_by(action: &Action) -> Vec<&str> {
 const LARGEST_MADE: u64 = 16 << 20;
 
 /// Removes what was made to be put in place and was not, or was taken back.
-fn drop_made(editor: &Editor<'_>, id: &str, action: &Action) {
+fn drop_made(editor: &Editor<'_>, journal: &Journal, action: &Action) {
+    // What another user says was made may be anybody's file.
+    if journal.foreign {
+        return;
+    }
     let (Action::Put { slot, seen: made, .. } | Action::Exchange { slot, new: made, .. }) = action else {
         return;
     };
-    let slot = slot_of(id, *slot);
+    let slot = slot_of(&journal.id, *slot);
     // What a repair makes is small, and what a journal says may be a lie: weights are never what it made.
     let is_large = made.size > LARGEST_MADE && matches!(action, Action::Put { .. });
     if let (false, Ok(None)) = (is_large, made.difference(editor, &slot)) {
@@ -207,9 +211,20 @@ fn finish(editor: &Editor<'_>, journal: &Journal, done: usize) -> Result<(), Tra
 /// Takes all steps of a journal back, the last one first; what could not be is told, and stays in the trash.
 pub(crate) fn take_all_back(editor: &Editor<'_>, journal: &Journal) -> Vec<Failed> {
     let mut stuck = Vec::new();
+    let exchanges = journal.steps.iter().any(|step| matches!(step.action, Action::Exchange { .. }));
+    // Whoever has such a file open would go on writing to the one that goes.
+    let open = exchanges.then(OpenFiles::now).unwrap_or_default();
     for step in journal.steps.iter().rev() {
+        if let Action::Exchange { path, new, .. } = &step.action
+            && open.has(new.device, new.inode)
+        {
+            let why =
+                Why::Changed("is open in a running program; it stays as it is until that ends".to_owned());
+            stuck.push(Failed { path: path.clone(), why });
+            continue;
+        }
         stuck.extend(take_back(editor, &journal.id, &step.action).err());
-        drop_made(editor, &journal.id, &step.action);
+        drop_made(editor, journal, &step.action);
     }
     // The innermost first, as they were removed: what is closed lets nobody in.
     journal.steps.iter().for_each(|step| close(editor, &step.action));

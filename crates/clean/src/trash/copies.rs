@@ -3,11 +3,11 @@
 //! Each file is done by itself: a copy is made in the trash, made to last, and exchanged with the file in one step. At
 //! every moment a whole file is in its place, so whoever was killed leaves nothing but a copy that nobody needs.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
 use std::io;
 
-use mlxman_store::{DirHandle, Editor, Stat, same_attributes, same_content};
+use mlxman_store::{DirHandle, Editor, OpenFiles, Stat, same_attributes, same_content};
 
 use super::JournalError;
 use super::journal::{Action, Journal, JournalRow, Seen, State, items_of, slot_of};
@@ -47,6 +47,8 @@ enum Trouble {
 
 /// Makes the copies; gives what could not be, and why.
 pub(super) fn make(editor: &Editor<'_>, journal: &Journal) -> Result<Vec<String>, JournalError> {
+    // Whoever has such a file open would go on writing to the one that is dropped.
+    let open = OpenFiles::now();
     becomes(editor, journal, State::Shared, State::Copying)?;
     let mut stuck = Vec::new();
     let mut again = false;
@@ -62,6 +64,14 @@ pub(super) fn make(editor: &Editor<'_>, journal: &Journal) -> Result<Vec<String>
                 "{} has further names that would not go with it; it stays as it is",
                 shared.path
             ));
+            continue;
+        }
+        if open.has(shared.now.device, shared.now.inode) {
+            stuck.push(format!(
+                "a running program has {} open; it stays as it is until that ends",
+                shared.path
+            ));
+            again = true;
             continue;
         }
         match own_copy(editor, &journal.id, &shared, names) {
@@ -92,7 +102,7 @@ pub(super) fn give_up(editor: &Editor<'_>, journal: &Journal) -> Result<(), Jour
 }
 
 /// The rows of which a file still is what it was made.
-pub(super) fn shared_rows(root: &DirHandle, journal: &Journal) -> Vec<JournalRow> {
+pub(super) fn shared_rows(root: &DirHandle, journal: &Journal) -> BTreeMap<usize, JournalRow> {
     let editor = Editor::new(root, &|_| Ok(()));
     let is_shared = |row: usize| {
         let mut steps = journal.steps.iter().filter(|step| step.rows.contains(&row));
@@ -101,7 +111,8 @@ pub(super) fn shared_rows(root: &DirHandle, journal: &Journal) -> Vec<JournalRow
             shared(&step.action).is_some_and(same)
         })
     };
-    (0..journal.rows.len()).filter(|row| is_shared(*row)).map(|row| journal.rows[row].clone()).collect()
+    let rows = journal.rows.iter().enumerate().filter(|(row, _)| is_shared(*row));
+    rows.map(|(row, told)| (row, told.clone())).collect()
 }
 
 /// Puts a copy in a file's place, if it shares anything. `names` were those of one file, and are again.
@@ -118,7 +129,12 @@ fn own_copy(editor: &Editor<'_>, id: &str, shared: &Shared<'_>, names: &[&str]) 
                 "{path} {what} since it was made one with others; it stays as it is"
             )));
         }
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        // It may be in the trash, by a later removal.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            return Err(Trouble::System(format!(
+                "{path} is gone: if it was removed, put that back first; `mlxman trash empty {id}` forgets this"
+            )));
+        }
         Err(error) => return Err(system(error)),
     }
     let now = editor.root().open_below(path).map_err(system)?;

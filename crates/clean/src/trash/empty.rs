@@ -110,7 +110,31 @@ pub(super) fn finish(editor: &Editor<'_>, journal: &Journal) -> Result<Freed, Jo
             .becomes(editor, State::Emptying, State::Shared)
             .map_err(system("its state cannot be written"))?;
     } else {
-        journal.end_all(editor, State::Emptying).map_err(system("it cannot be removed"))?;
+        end(editor, journal).map_err(system("it cannot be removed"))?;
     }
     Ok(freed)
+}
+
+/// Ends a journal whose items are gone. What somebody else put among them stays, with its directory.
+fn end(editor: &Editor<'_>, journal: &Journal) -> io::Result<()> {
+    let items = items_of(&journal.id);
+    let names = match editor.root().open_dir_below(&items) {
+        Ok(dir) => dir.list()?,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
+        Err(error) => return Err(error),
+    };
+    for name in names.iter().filter_map(|entry| entry.name()) {
+        // What a file manager leaves in any directory that it shows.
+        if name == ".DS_Store" || name.starts_with("._") {
+            editor.remove(&format!("{items}/{name}"))?;
+        }
+    }
+    match journal.end_all(editor, State::Emptying) {
+        Err(error)
+            if matches!(error.kind(), io::ErrorKind::DirectoryNotEmpty | io::ErrorKind::AlreadyExists) =>
+        {
+            journal.forget(editor, State::Emptying)
+        }
+        other => other,
+    }
 }

@@ -15,6 +15,7 @@
 use std::collections::BTreeMap;
 use std::ffi::CString;
 use std::io::{self, Read as _};
+use std::os::unix::fs::MetadataExt as _;
 
 use chrono::{DateTime, Utc};
 pub(crate) use mlxman_store::TRASH;
@@ -28,7 +29,7 @@ use crate::plan::{Item, ItemKind};
 pub(crate) const JOURNAL_VERSION: u32 = 1;
 
 /// A journal of ten thousand items has three megabytes.
-const LIMIT: u64 = 1 << 30;
+const LIMIT: u64 = 256 << 20;
 
 /// What was done to a store in one go, and how to take it back.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -57,6 +58,9 @@ pub struct Journal {
     /// Times of directories that the steps change: they are put back with the rest.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub dirs: Vec<DirTimes>,
+    /// Whether it was read, and is another user's: what it says is believed in nothing that would remove a file.
+    #[serde(skip)]
+    pub(crate) foreign: bool,
 }
 
 /// Why things were moved.
@@ -347,10 +351,14 @@ impl Journal {
     }
 
     fn write(&self, editor: &Editor<'_>, state: State) -> io::Result<()> {
+        // What could not be followed later is not begun.
+        if let Some(why) = self.fault(&self.id, self.inode) {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, why));
+        }
         let mut bytes = serde_json::to_vec(self)?;
         bytes.push(b'\n');
         let draft = draft_of(&self.id);
-        editor.write_new(&format!("{draft}/{}", state.file()), &bytes, 0o666)?;
+        editor.write_new(&format!("{draft}/{}", state.file()), &bytes, 0o644)?;
         editor.sync_dir(&format!("{draft}/items"))?;
         editor.sync_dir(&draft)?;
         editor.rename(&draft, &dir_of(&self.id))?;
@@ -366,12 +374,17 @@ impl Journal {
 
     /// Removes it and its directory: the last thing that is done.
     pub(crate) fn end(&self, editor: &Editor<'_>, state: State) -> io::Result<()> {
+        self.forget(editor, state)?;
+        editor.remove_dir(&dir_of(&self.id))
+    }
+
+    /// Removes it, and leaves its directory.
+    pub(crate) fn forget(&self, editor: &Editor<'_>, state: State) -> io::Result<()> {
         match editor.remove(&users_draft(&self.id)) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => {}
         }
-        editor.remove(&file_of(&self.id, state))?;
-        editor.remove_dir(&dir_of(&self.id))
+        editor.remove(&file_of(&self.id, state))
     }
 
     /// Reads what lies in a directory of the trash.
@@ -381,26 +394,44 @@ impl Journal {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Found::Nothing,
             Err(error) => return Found::Unreadable(error.to_string()),
         };
+        let Ok(owner) = dir.owner() else { return Found::Unreadable("its owner cannot be asked".to_owned()) };
+        let mut planted = None;
         for state in State::ALL {
-            let file = match dir.open_below(state.file()) {
+            let name = state.file();
+            let file = match dir.open_below(name) {
                 Ok(file) => file,
                 Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
-                Err(error) => return Found::Unreadable(format!("{}: {error}", state.file())),
+                Err(error) => return Found::Unreadable(format!("{name}: {error}")),
             };
+            // In a store of a group others may write into the directory: what they put there is not its owner's word.
+            match file.metadata() {
+                Ok(meta) if meta.uid() == owner => {}
+                Ok(meta) => {
+                    planted = Some(format!(
+                        "{name} was written by user {}, in a directory of user {owner}; it is not believed",
+                        meta.uid()
+                    ));
+                    continue;
+                }
+                Err(error) => return Found::Unreadable(format!("{name}: {error}")),
+            }
             let mut bytes = Vec::new();
             if let Err(error) = file.take(LIMIT).read_to_end(&mut bytes) {
-                return Found::Unreadable(format!("{}: {error}", state.file()));
+                return Found::Unreadable(format!("{name}: {error}"));
             }
             let inode = root.stat().map_or(0, |stat| stat.ino);
             return match serde_json::from_slice::<Journal>(&bytes) {
-                Ok(journal) => match journal.fault(id, inode) {
-                    None => Found::Journal(state, Box::new(journal)),
-                    Some(why) => Found::Unreadable(format!("{}: {why}", state.file())),
+                Ok(mut journal) => match journal.fault(id, inode) {
+                    None => {
+                        journal.foreign = !is_believed(root, owner);
+                        Found::Journal(state, Box::new(journal))
+                    }
+                    Some(why) => Found::Unreadable(format!("{name}: {why}")),
                 },
-                Err(error) => Found::Unreadable(format!("{}: {error}", state.file())),
+                Err(error) => Found::Unreadable(format!("{name}: {error}")),
             };
         }
-        Found::Nothing
+        planted.map_or(Found::Nothing, Found::Unreadable)
     }
 
     /// Why it cannot be followed. It lies in a store that others may write to.
@@ -413,7 +444,9 @@ impl Journal {
             return Some(format!("it is the journal of {}", self.id));
         }
         if self.inode != inode {
-            return Some("it is the journal of another directory".to_owned());
+            let why =
+                "it is the journal of another directory (was the store copied, or put back from a backup?)";
+            return Some(why.to_owned());
         }
         let bad_row = self
             .steps
@@ -421,15 +454,20 @@ impl Journal {
             .any(|step| step.rows.is_empty() || step.rows.iter().any(|row| *row >= self.rows.len()));
         let mut paths = self.steps.iter().flat_map(|step| step.action.paths());
         let mut dirs = self.dirs.iter().filter(|dir| !dir.path.is_empty()).map(|dir| dir.path.as_str());
-        let is_bad = |path: &str| {
-            !mlxman_store::is_safe_relative(path) || is_in_trash(path) || path.contains(char::is_control)
-        };
+        let is_bad = |path: &str| !mlxman_store::is_safe_relative(path) || is_in_trash(path);
         let bad = paths.find(|path| is_bad(path)).or_else(|| dirs.find(|path| is_bad(path)));
         match bad {
             Some(path) => Some(format!("it names `{path}`, which is no path in the store")),
             None => bad_row.then(|| "a step belongs to a row that is not there".to_owned()),
         }
     }
+}
+
+/// Whether what a user wrote into the trash of a store is followed by this one: their own, and by root what the store's
+/// owner wrote.
+pub(crate) fn is_believed(root: &DirHandle, owner: u32) -> bool {
+    let acting = mlxman_store::acting_user();
+    owner == acting || acting == 0 && root.owner().is_ok_and(|of_store| of_store == owner)
 }
 
 /// Whether a path lies in the trash itself, which no plan or journal may name.

@@ -11,6 +11,7 @@ mod journal;
 mod needed;
 mod steps;
 
+use std::collections::{BTreeMap, HashSet};
 use std::io;
 
 use chrono::{DateTime, Utc};
@@ -27,7 +28,7 @@ pub use empty::Freed;
 pub use journal::{Action, DirTimes, Journal, JournalRow, Purpose, Seen, State, Step, journal_schema};
 
 use carry::{holds_anything, take_all_back};
-use journal::{Found, JOURNAL_VERSION, dir_of, draft_name};
+use journal::{Found, JOURNAL_VERSION, dir_of, draft_name, is_believed};
 
 /// Its lock: only who holds it changes anything in the trash, or in the store.
 const LOCK: &std::ffi::CStr = c"lock";
@@ -44,6 +45,22 @@ pub struct Trash<'a> {
 impl std::fmt::Debug for Trash<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Trash").field("store", &self.store).finish_non_exhaustive()
+    }
+}
+
+/// One run of a command: all that it does to however many stores has one name, by which it is taken back.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Run {
+    /// The name: the time, and what tells it from other runs of the same second.
+    pub id: String,
+    /// The time.
+    pub now: DateTime<Utc>,
+}
+
+impl Run {
+    /// A run at this time; `chance` is a number that no other run has.
+    pub fn new(now: DateTime<Utc>, chance: u64) -> Self {
+        Run { id: format!("{}-{:04x}", now.format("%Y%m%dT%H%M%SZ"), chance & 0xffff), now }
     }
 }
 
@@ -79,6 +96,9 @@ pub struct TrashEntry {
     /// How far it is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub state: Option<State>,
+    /// Whether another user wrote it: it is put back only when it is named.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub foreign: bool,
     /// What lies in it.
     pub rows: Vec<JournalRow>,
     /// Things that are kept.
@@ -98,10 +118,13 @@ pub struct Undone {
     pub store: String,
     /// The journal.
     pub id: String,
-    /// The rows that it was about.
+    /// The rows that were put back.
     pub rows: Vec<JournalRow>,
-    /// What could not be put back, and why; it stays in the trash.
+    /// What could not be put back, and why.
     pub stuck: Vec<String>,
+    /// Whether something of it is still kept, to be put back another time.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub kept: bool,
 }
 
 /// What `trash list` and `trash empty` print.
@@ -276,15 +299,14 @@ impl<'a> Trash<'a> {
     /// What is about to be done here, to be written down.
     pub(crate) fn journal(
         &self,
-        id: &str,
-        now: DateTime<Utc>,
+        run: &Run,
         purpose: Purpose,
         (rows, steps): (Vec<JournalRow>, Vec<Step>),
     ) -> io::Result<Journal> {
         Ok(Journal {
             schema_version: JOURNAL_VERSION,
-            id: id.to_owned(),
-            created_at: now,
+            id: run.id.clone(),
+            created_at: run.now,
             generator: Manifest::generator(),
             store: self.store.clone(),
             inode: self.editor.root().stat()?.ino,
@@ -292,6 +314,7 @@ impl<'a> Trash<'a> {
             rows,
             dirs: self.dirs_of(&steps),
             steps,
+            foreign: false,
         })
     }
 
@@ -340,7 +363,7 @@ impl<'a> Trash<'a> {
         let lies = draft_name(id).map_or_else(|| dir_of(id), |_| format!("{TRASH}/{id}"));
         // Whoever else may write to the store could have written it: what it says is done for nobody but its owner.
         let owner = self.editor.attributes(&lies).map_err(system("it cannot be asked whose it is"))?.uid;
-        if owner != mlxman_store::acting_user() {
+        if !is_believed(self.editor.root(), owner) {
             return Ok(None);
         }
         if let Some(draft) = draft_name(id) {
@@ -400,18 +423,32 @@ impl<'a> Trash<'a> {
     /// See [`JournalError`].
     pub fn undo(&self, id: &str) -> Result<Undone, JournalError> {
         let (state, journal) = self.kept(id)?;
-        if state == State::Shared {
-            let stuck = copies::make(&self.editor, &journal)?;
-            return Ok(Undone { store: self.store.clone(), id: id.to_owned(), rows: journal.rows, stuck });
-        }
         if let Some(other) = self.holder(&journal) {
             return Err(JournalError::UndoFirst { id: id.to_owned(), other });
         }
-        journal.becomes(&self.editor, State::Kept, State::Undoing).map_err(|source| {
-            JournalError::System { id: id.to_owned(), what: "its state cannot be written", source }
-        })?;
-        let stuck = self.back(&journal, State::Undoing)?;
-        Ok(Undone { store: self.store.clone(), id: id.to_owned(), rows: journal.rows, stuck })
+        let before = self.rows_of(id);
+        let stuck = if state == State::Shared {
+            copies::make(&self.editor, &journal)?
+        } else {
+            journal.becomes(&self.editor, State::Kept, State::Undoing).map_err(|source| {
+                JournalError::System { id: id.to_owned(), what: "its state cannot be written", source }
+            })?;
+            self.back(&journal, State::Undoing)?
+        };
+        let after = self.rows_of(id);
+        let rows =
+            before.into_iter().filter(|(row, _)| !after.contains_key(row)).map(|(_, row)| row).collect();
+        let kept = self.has(id);
+        Ok(Undone { store: self.store.clone(), id: id.to_owned(), rows, stuck, kept })
+    }
+
+    /// The rows of a journal that can be put back, by their places; none where there is no journal.
+    fn rows_of(&self, id: &str) -> BTreeMap<usize, JournalRow> {
+        let root = self.editor.root();
+        match Journal::find(root, id) {
+            Found::Journal(state, journal) => rows_of(root, state, &journal),
+            _ => BTreeMap::new(),
+        }
     }
 
     /// Removes what a journal keeps, for good; one that says of files that they share what they are made of, and keeps
@@ -472,25 +509,6 @@ impl<'a> Trash<'a> {
     pub(crate) fn has(&self, id: &str) -> bool {
         matches!(Journal::find(self.editor.root(), id), Found::Journal(..))
     }
-
-    /// Whether a journal of this second would have the time alone as its name: what is done to several stores at once has
-    /// one name in all of them.
-    pub fn is_free(&self, now: DateTime<Utc>) -> bool {
-        self.new_id(now).is_ok_and(|id| !id.contains('-'))
-    }
-
-    /// A name for a new journal: the time, and what tells it from others of the same second.
-    pub(crate) fn new_id(&self, now: DateTime<Utc>) -> io::Result<String> {
-        let time = now.format("%Y%m%dT%H%M%SZ").to_string();
-        let ids = self.ids()?;
-        let mut name = time.clone();
-        let mut number = 2;
-        while ids.iter().any(|id| *id == name || draft_name(id) == Some(&name)) {
-            name = format!("{time}-{number}");
-            number += 1;
-        }
-        Ok(name)
-    }
 }
 
 impl Drop for Trash<'_> {
@@ -544,6 +562,7 @@ pub fn list(spec: &StoreSpec, root: &DirHandle) -> io::Result<Vec<TrashEntry>> {
             created_at: None,
             purpose: None,
             state: None,
+            foreign: false,
             rows: Vec::new(),
             items: kept.items,
             reclaimable_bytes: kept.freed_bytes,
@@ -554,10 +573,8 @@ pub fn list(spec: &StoreSpec, root: &DirHandle) -> io::Result<Vec<TrashEntry>> {
                 entry.created_at = Some(journal.created_at);
                 entry.purpose = Some(journal.purpose);
                 entry.state = Some(state);
-                entry.rows = match state {
-                    State::Shared | State::Copying => copies::shared_rows(root, &journal),
-                    _ => kept_rows(root, &journal),
-                };
+                entry.foreign = journal.foreign;
+                entry.rows = rows_of(root, state, &journal).into_values().collect();
             }
             Found::Unreadable(why) => entry.problem = Some(why),
             Found::Nothing if kept.items == 0 => continue,
@@ -568,24 +585,46 @@ pub fn list(spec: &StoreSpec, root: &DirHandle) -> io::Result<Vec<TrashEntry>> {
     Ok(entries)
 }
 
+/// The rows of a journal that can be put back, by their places.
+fn rows_of(root: &DirHandle, state: State, journal: &Journal) -> BTreeMap<usize, JournalRow> {
+    match state {
+        State::Shared | State::Copying => copies::shared_rows(root, journal),
+        _ => kept_rows(root, journal),
+    }
+}
+
+/// The numbers of the slots in which a journal keeps something.
+fn slots_of(root: &DirHandle, id: &str) -> HashSet<usize> {
+    let mut slots = HashSet::new();
+    if let Ok(dir) = root.open_dir_below(&journal::items_of(id)) {
+        let _ = dir.for_each(|entry| slots.extend(entry.name().and_then(|name| name.parse::<usize>().ok())));
+    }
+    slots
+}
+
 /// The rows of a journal that were done, as far as that can be seen: what they took is kept, what they put in place is
 /// there, and directories are gone or made.
-fn kept_rows(root: &DirHandle, journal: &Journal) -> Vec<JournalRow> {
-    let mut names = std::collections::HashSet::new();
-    if let Ok(dir) = root.open_dir_below(&journal::items_of(&journal.id)) {
-        let _ = dir.for_each(|entry| names.extend(entry.name().map(str::to_owned)));
-    }
+fn kept_rows(root: &DirHandle, journal: &Journal) -> BTreeMap<usize, JournalRow> {
+    let slots = slots_of(root, &journal.id);
     let is_done = |step: &Step| match &step.action {
         Action::Put { path, slot, seen } => {
             let is_there = |stat: mlxman_store::Stat| (stat.dev, stat.ino) == (seen.device, seen.inode);
-            !names.contains(&slot.to_string()) && root.stat_below(path).is_ok_and(is_there)
+            !slots.contains(slot) && root.stat_below(path).is_ok_and(is_there)
         }
         Action::RemoveDir { path, .. } => {
             root.stat_below(path).err().is_some_and(|error| error.kind() == io::ErrorKind::NotFound)
         }
         Action::List { payload, line } => is_listed(root, payload, line),
-        action => action.slot().is_some_and(|slot| names.contains(&slot.to_string())),
+        action => action.slot().is_some_and(|slot| slots.contains(&slot)),
     };
-    let is_kept = |row: usize| journal.steps.iter().any(|step| step.rows.contains(&row) && is_done(step));
-    (0..journal.rows.len()).filter(|row| is_kept(*row)).map(|row| journal.rows[row].clone()).collect()
+    let takes = |step: &Step| matches!(step.action, Action::Take { .. } | Action::Exchange { .. });
+    let is_kept = |row: usize| {
+        let own = || journal.steps.iter().filter(|step| step.rows.contains(&row));
+        // That a directory is gone may be somebody else's doing: what a row took says more.
+        let any_taken = own().any(takes);
+        own().filter(|step| takes(step) || !any_taken).any(is_done)
+            || own().any(|step| matches!(step.action, Action::Put { .. }) && is_done(step))
+    };
+    let rows = journal.rows.iter().enumerate().filter(|(row, _)| is_kept(*row));
+    rows.map(|(row, told)| (row, told.clone())).collect()
 }

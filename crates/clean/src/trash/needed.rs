@@ -5,29 +5,48 @@ use std::collections::{HashMap, HashSet};
 use mlxman_store::{DirHandle, EntryKind};
 
 use super::journal::{Action, Found, Journal, State, draft_name};
-use super::{Trash, ids};
+use super::{Trash, ids, slots_of};
 use crate::plan::ItemKind;
 
 /// Deeper directories are in no snapshot.
 const DEEPEST: u32 = 32;
 
 impl Trash<'_> {
-    /// Another journal that keeps what a link of this one leads to.
+    /// Another journal that has to be undone before this one: it keeps what a link of this one leads to, or took what this
+    /// one put in place.
     pub(super) fn holder(&self, journal: &Journal) -> Option<String> {
-        let wanted: HashSet<String> = links_of(journal).filter(|path| self.is_gone(path)).collect();
-        if wanted.is_empty() {
+        let wanted: HashSet<String> =
+            self.links_of(journal).into_iter().filter(|path| self.is_gone(path)).collect();
+        let put: HashSet<&str> = put_by(journal).filter(|path| self.is_gone(path)).collect();
+        if wanted.is_empty() && put.is_empty() {
             return None;
         }
-        let has = |other: &Journal| files_of(other).any(|path| wanted.contains(path));
-        self.others(journal).into_iter().find(has).map(|other| other.id)
+        let has = |other: &Journal| {
+            let taken = self.taken_by(other);
+            let later = other.created_at >= journal.created_at;
+            taken.iter().any(|path| wanted.contains(*path) || later && put.contains(path))
+        };
+        // Of two that need each other, either may come first.
+        let waits_for_this = |other: &Journal| {
+            let mine = self.files_of(journal);
+            self.links_of(other).iter().any(|path| mine.contains(path.as_str()) && self.is_gone(path))
+        };
+        let others = self.others(journal);
+        others.into_iter().find(|other| has(other) && !waits_for_this(other)).map(|other| other.id)
     }
 
     /// Who needs what a journal keeps, and what to do about it.
     pub(super) fn needed(&self, journal: &Journal) -> Option<String> {
         // What came again, by a download say, is needed from nowhere else.
-        let kept: HashSet<&str> = files_of(journal).filter(|path| self.is_gone(path)).collect();
-        let older = |other: &Journal| links_of(other).any(|path| kept.contains(path.as_str()));
-        if let Some(other) = self.others(journal).into_iter().find(older) {
+        let kept: HashSet<&str> =
+            self.files_of(journal).into_iter().filter(|path| self.is_gone(path)).collect();
+        let older = |other: &Journal| self.links_of(other).iter().any(|path| kept.contains(path.as_str()));
+        // Of two that need each other, either may go first: what is left of the other can only be freed, too.
+        let needs_it = |other: &Journal| {
+            let theirs = self.files_of(other);
+            self.links_of(journal).iter().any(|path| theirs.contains(path.as_str()) && self.is_gone(path))
+        };
+        if let Some(other) = self.others(journal).into_iter().find(|other| older(other) && !needs_it(other)) {
             return Some(format!(
                 "links that were removed as {0} lead to it: empty {0} first, or undo this one",
                 other.id
@@ -87,20 +106,53 @@ impl Trash<'_> {
     }
 }
 
-/// The files that a journal took.
-fn files_of(journal: &Journal) -> impl Iterator<Item = &str> {
-    journal.steps.iter().filter_map(|step| match &step.action {
-        Action::Take { path, seen, .. } if seen.kind == ItemKind::File || path.contains("/blobs/") => {
-            Some(path.as_str())
-        }
-        _ => None,
-    })
+impl Trash<'_> {
+    /// What a journal took and still keeps.
+    fn taken_by<'j>(&self, journal: &'j Journal) -> Vec<&'j str> {
+        let slots = slots_of(self.editor().root(), &journal.id);
+        let taken = journal.steps.iter().filter_map(|step| match &step.action {
+            Action::Take { path, slot, .. } => slots.contains(slot).then_some(path.as_str()),
+            _ => None,
+        });
+        taken.collect()
+    }
+
+    /// The files among that.
+    fn files_of<'j>(&self, journal: &'j Journal) -> HashSet<&'j str> {
+        let is_file: HashSet<&str> = journal
+            .steps
+            .iter()
+            .filter_map(|step| match &step.action {
+                Action::Take { path, seen, .. }
+                    if seen.kind == ItemKind::File || path.contains("/blobs/") =>
+                {
+                    Some(path.as_str())
+                }
+                _ => None,
+            })
+            .collect();
+        self.taken_by(journal).into_iter().filter(|path| is_file.contains(path)).collect()
+    }
+
+    /// What the links that a journal took and still keeps lead to.
+    fn links_of(&self, journal: &Journal) -> Vec<String> {
+        let slots = slots_of(self.editor().root(), &journal.id);
+        let links = journal.steps.iter().filter_map(|step| match &step.action {
+            Action::Take { path, slot, seen } if slots.contains(slot) => {
+                resolved(path, seen.link_target.as_deref()?)
+            }
+            _ => None,
+        });
+        links.collect()
+    }
 }
 
-/// What the links that a journal took lead to.
-fn links_of(journal: &Journal) -> impl Iterator<Item = String> {
+/// What a journal put in place, or changed there.
+fn put_by(journal: &Journal) -> impl Iterator<Item = &str> {
     journal.steps.iter().filter_map(|step| match &step.action {
-        Action::Take { path, seen, .. } => resolved(path, seen.link_target.as_deref()?),
+        Action::Put { path, .. } | Action::Exchange { path, .. } | Action::Share { path, .. } => {
+            Some(path.as_str())
+        }
         _ => None,
     })
 }

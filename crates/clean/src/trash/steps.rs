@@ -131,7 +131,10 @@ pub(crate) fn perform(editor: &Editor<'_>, id: &str, action: &Action) -> Result<
                 }
                 _ => failed(path, Why::System(error)),
             })?;
-            match old.difference(editor, &slot).map_err(system(path))? {
+            // What lay there a moment ago may not be what was exchanged; what lies there now is certain.
+            let out = old.difference(editor, &slot).map_err(system(path))?;
+            let into = new.difference(editor, path).map_err(system(path))?;
+            match out.or(into) {
                 None => Ok(Done::Yes),
                 Some(what) => {
                     editor.exchange(path, &slot).map_err(system(path))?;
@@ -234,7 +237,16 @@ pub(crate) fn take_back(editor: &Editor<'_>, id: &str, action: &Action) -> Resul
                 Err(error) => return Err(failed(&slot, Why::System(error))),
             }
             match new.difference(editor, path).map_err(system(path))? {
-                None => editor.exchange(path, &slot).map_err(system(path)),
+                None => {
+                    // Whoever closed or opened it meanwhile meant what is in it.
+                    let modes = (editor.attributes(path), editor.attributes(&slot));
+                    if let (Ok(now), Ok(then)) = modes
+                        && now.mode != then.mode
+                    {
+                        editor.set_mode(&slot, now.mode).map_err(system(path))?;
+                    }
+                    editor.exchange(path, &slot).map_err(system(path))
+                }
                 Some(what) => Err(failed(path, Why::Changed(format!("{what}; it stays as it is")))),
             }
         }

@@ -5,12 +5,13 @@ use std::collections::BTreeMap;
 use std::io;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use chrono::{DateTime, Utc};
 use mlxman_clean::filter::{FilterArgs, FilterSet};
 use mlxman_clean::{
     AppliedStore, ApplyError, Asked, Only, OpenError, Plan, Policies, PolicyArgs, Recovered, Repairs,
-    RepairsAsked, Trash, Watched, apply, mend, preview,
+    RepairsAsked, Run, Trash, Watched, apply, mend, preview,
 };
 use mlxman_manifest::catalog::Catalog;
 use mlxman_manifest::registry::{Registry, Survey, SyncOptions};
@@ -19,6 +20,12 @@ use mlxman_testkit::{FolderStore, HubStore, ModelSpec, text};
 
 pub(crate) fn now() -> DateTime<Utc> {
     Utc::now()
+}
+
+/// A run that nobody else makes.
+pub(crate) fn run() -> Run {
+    static COUNT: AtomicU64 = AtomicU64::new(0);
+    Run::new(now(), COUNT.fetch_add(1, Ordering::Relaxed))
 }
 
 /// A store in a directory of its own.
@@ -160,7 +167,7 @@ impl Bench {
         let root = self.handle();
         let trash = Trash::open(&self.spec, &root, None, before)?;
         let watched = Watched::of(&self.plan_of(&FilterArgs::default(), None), &self.spec.id(), &root, now());
-        Ok(mend(&trash, &self.spec.id(), (given, &self.repairs()), &watched, now())?)
+        Ok(mend(&trash, &self.spec.id(), (given, &self.repairs()), &watched, &run())?)
     }
 
     /// A store that was made at `root` in a directory of its own.
@@ -233,7 +240,7 @@ impl Bench {
         let trash = Trash::open(&self.spec, &root, None, before)?;
         let watched = Watched::of(given, &self.spec.id(), &root, now());
         let fresh = self.plan(models, Some(&given.only()));
-        Ok(apply(&trash, &self.spec.id(), (given, &fresh), &watched, now())?)
+        Ok(apply(&trash, &self.spec.id(), (given, &fresh), &watched, &run())?)
     }
 
     /// Undoes the only journal there is.

@@ -14,7 +14,9 @@ use mlxman_manifest::registry::{Registry, scan_all};
 use mlxman_store::{Before, Change, DirHandle, StoreKind, StoreSpec, acting_user};
 use mlxman_testkit::{FolderStore, write_files};
 
-use crate::bench::{Stopped, Tree, content, counting, failing_once, freely, killed_after, now, same, tree};
+use crate::bench::{
+    Stopped, Tree, content, counting, failing_once, freely, killed_after, now, run, same, tree,
+};
 
 /// A folder with equal files: two pairs, one of them with a file of two names.
 struct Equals {
@@ -98,7 +100,7 @@ impl Equals {
         let trash = Trash::open(&self.spec, &root, None, before)?;
         let go_on = |_| true;
         let applying =
-            Applying { found, roots: &roots, hard_link: self.hard_link, go_on: &go_on, now: now() };
+            Applying { found, roots: &roots, hard_link: self.hard_link, go_on: &go_on, run: &run() };
         Ok(apply_dedupe(&trash, &self.spec.id(), &applying)?)
     }
 

@@ -157,14 +157,9 @@ fn carry_out(
     let all: Vec<StoreSpec> = known.iter().filter(of_plan).cloned().collect();
     let (filters, policies) = (FilterSet::parse(&given.filters)?, By::parse(&given.policies)?);
     let fresh = plan(context, (&filters, &policies), &all, Some(&given.only()))?.plan;
-    // One name in all the stores, by which all of it is put back.
-    let mut at = context.now;
-    while !trashes.iter().all(|(_, trash, _)| trash.is_free(at)) {
-        at += chrono::TimeDelta::seconds(1);
-    }
     will_change(context, specs);
     for (spec, trash, watched) in &trashes {
-        let mut store = match apply(trash, &spec.id(), (given, &fresh), watched, at) {
+        let mut store = match apply(trash, &spec.id(), (given, &fresh), watched, &context.run) {
             Ok(store) => store,
             Err(error @ mlxman_clean::ApplyError::Plan(_)) => return Err(wrong(error.to_string())),
             Err(error) => {

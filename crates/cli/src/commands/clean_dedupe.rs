@@ -241,7 +241,7 @@ fn carry_out(
         !interrupted()
     };
     let applying =
-        Applying { found, roots: &roots, hard_link: args.hardlink, go_on: &go_on, now: context.now };
+        Applying { found, roots: &roots, hard_link: args.hardlink, go_on: &go_on, run: &context.run };
     let (mut applied, mut failed) = (Applied::at(context.now), false);
     let has_copies = |spec: &&StoreSpec| copies(found).any(|(_, copy)| copy.file.store == spec.id());
     let touched: Vec<StoreSpec> = specs.iter().filter(has_copies).cloned().collect();

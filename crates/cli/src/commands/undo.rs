@@ -28,7 +28,12 @@ pub(super) fn run(args: &Undo, context: &Context) -> Result<Verdict> {
     }
     let can_be = |entry: &TrashEntry| matches!(entry.state, Some(State::Kept | State::Shared));
     let kept = || entries.iter().filter(|(_, entry)| can_be(entry));
-    let newest = || kept().max_by_key(|(_, entry)| (entry.created_at, entry.id.clone()));
+    // Another user's is put back only by its name.
+    let newest = || {
+        kept()
+            .filter(|(_, entry)| !entry.foreign)
+            .max_by_key(|(_, entry)| (entry.created_at, entry.id.clone()))
+    };
     let id = match (&args.id, newest()) {
         (Some(id), _) => id.clone(),
         (None, Some((_, entry))) => entry.id.clone(),
@@ -62,14 +67,12 @@ pub(super) fn run(args: &Undo, context: &Context) -> Result<Verdict> {
             context.printer.warning(stuck);
         }
         let rows = plural(undone.rows.len(), "row");
-        context.printer.status(&if undone.stuck.is_empty() {
-            format!("{rows} put back in {}", undone.store)
-        } else {
-            format!(
-                "{rows} put back in {}, but for what is told above; that is still in the trash as {id}",
-                undone.store
-            )
-        });
+        let rest = match (undone.stuck.is_empty(), undone.kept) {
+            (true, _) => String::new(),
+            (false, true) => format!(", but for what is told above; `mlxman undo {id}` tries that again"),
+            (false, false) => ", but for what is told above".to_owned(),
+        };
+        context.printer.status(&format!("{rows} put back in {}{rest}", undone.store));
     }
     for problem in &report.problems {
         context.printer.warning(problem);
@@ -82,7 +85,7 @@ pub(super) fn run(args: &Undo, context: &Context) -> Result<Verdict> {
         }
     }
     let stuck = report.undone.iter().any(|undone| !undone.stuck.is_empty());
-    let failed = report.undone.is_empty();
+    let failed = report.undone.iter().all(|undone| undone.rows.is_empty() && !undone.stuck.is_empty());
     Ok(if failed { Verdict::Failed } else { Verdict::of(stuck || !report.problems.is_empty()) })
 }
 

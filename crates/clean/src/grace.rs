@@ -22,15 +22,7 @@ impl LastUse {
     /// By the log of uses; where that has nothing, by when its files were last read or written. `None` where it has no
     /// file.
     pub(crate) fn of(known: &SurveyedModel) -> Option<Self> {
-        let summary = &known.summary;
-        match summary.last_used() {
-            Some((time, UsedBy::Log)) => Some(LastUse { time, by: UsedBy::Log }),
-            // Where the filesystem keeps no access times, a file seems to have been read before it was written.
-            other => {
-                let time = other.map(|(time, _)| time).max(summary.modified)?;
-                Some(LastUse { time, by: UsedBy::FileTimes })
-            }
-        }
+        known.summary.last_used().map(|(time, by)| LastUse { time, by })
     }
 
     /// How long ago it was, in words, with what says so.

@@ -43,7 +43,7 @@ pub use policy::{
 };
 pub use preview::{Asked, PinnedElsewhere, preview};
 pub use repair::{
-    Content, Finding, Repair, RepairChange, RepairKind, RepairStore, Repairs, RepairsAsked, mend,
+    Content, Finding, Repair, RepairChange, RepairKind, RepairStore, Repairs, RepairsAsked, mend, quoted,
     repairs_schema,
 };
 pub use trash::{

@@ -1,6 +1,6 @@
 //! Building a plan from a survey. Nothing is touched.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use chrono::{DateTime, Utc};
 use mlxman_manifest::registry::{
@@ -8,10 +8,10 @@ use mlxman_manifest::registry::{
 };
 use mlxman_manifest::{FileRecord, Manifest, Summary};
 use mlxman_store::{
-    FileId, FoundModel, OwnerId, ProblemKind, Scan, ScanError, Severity, Stat, StoreSpec, Stray,
+    FileId, FoundModel, OwnerId, ProblemKind, Scan, ScanError, Severity, Stat, StoreKind, StoreSpec, Stray,
 };
 
-use crate::apply::Only;
+use crate::apply::{Only, QUIET, just_written};
 use crate::facts::facts_of;
 use crate::filter::{Facts, FilterSet, near_misses};
 use crate::grace::LastUse;
@@ -109,7 +109,8 @@ pub fn preview(survey: &Survey, asked: Asked<'_>) -> Plan {
     if asked.filters.is_empty() {
         return plan;
     }
-    for row in asked.gone {
+    // A record keeps what the user said of a model; it is shown to whoever asks for records.
+    for row in asked.gone.iter().filter(|_| asked.filters.args().missing_only) {
         let is_asked = asked.only.is_none_or(|only| only.has(&row.summary.store, &row.summary.key));
         // There is nothing in its place that a policy could name.
         if !is_asked || choice.is_some() || !asked.filters.matches(&facts_of(&row.summary), asked.now) {
@@ -224,6 +225,7 @@ fn of_store(
             Chosen::Stray { stray, .. } => only.has(&id, stray.problem.path.as_deref().unwrap_or_default()),
         });
     }
+    plan.kept.extend(just_written_to(store, scan, &mut chosen, asked.now));
     let going: HashSet<OwnerId> = chosen
         .iter()
         .filter_map(|one| match one {
@@ -269,6 +271,51 @@ fn of_store(
         usage: scan.usage(),
         filesystem: scan.filesystem.clone(),
     });
+}
+
+/// Takes out what lies in repos that were written to a moment ago: a download holds no lock between two files.
+fn just_written_to(
+    store: &StoreSurvey,
+    scan: &Scan,
+    chosen: &mut Vec<Chosen<'_>>,
+    now: DateTime<Utc>,
+) -> Vec<Kept> {
+    if scan.spec.kind() != StoreKind::Hub {
+        return Vec::new();
+    }
+    let going: HashSet<OwnerId> = chosen
+        .iter()
+        .filter_map(|one| match one {
+            Chosen::Model { found, .. } => Some(found.owner),
+            Chosen::Stray { .. } => None,
+        })
+        .collect();
+    let is_new = |stat: &Stat| (now - DateTime::from_timestamp_nanos(stat.mtime_ns)).abs() < QUIET;
+    let written = |repo: &str| {
+        let stay = scan.models[scan.models_in(repo)].iter().filter(|found| !going.contains(&found.owner));
+        stay.flat_map(|found| &found.dirs).find(|(_, stat)| is_new(stat)).map(|(dir, _)| just_written(dir))
+    };
+    let mut asked: HashMap<String, Option<String>> = HashMap::new();
+    let mut kept = Vec::new();
+    chosen.retain(|one| {
+        let (place, what) = match one {
+            Chosen::Model { found, known, .. } => (found.key.as_str(), known.summary.model.clone()),
+            Chosen::Stray { stray, .. } => {
+                let path = stray.problem.path.as_deref().unwrap_or_default();
+                (path, path.to_owned())
+            }
+        };
+        let repo = place.strip_prefix(".locks/").unwrap_or(place).split('/').next().unwrap_or_default();
+        let why = asked.entry(repo.to_owned()).or_insert_with(|| written(repo));
+        kept.extend(why.clone().map(|reason| Kept {
+            model: what,
+            store: store.spec.id(),
+            rule: Keep::InUse,
+            reason,
+        }));
+        why.is_none()
+    });
+    kept
 }
 
 /// Why what is no model is kept, if it is.
@@ -401,7 +448,7 @@ fn gone(summary: &Summary) -> Candidate {
         revision: summary.revision.clone(),
         rule: Rule::Missing,
         problem: None,
-        reason: "its files are gone; only its record is left".to_owned(),
+        reason: "its files are gone already; its record stays, with what you said of it".to_owned(),
         reasons: Vec::new(),
         irreplaceable: false,
         irreplaceable_reason: None,

@@ -1,7 +1,7 @@
 //! Whether a snapshot that no ref names is a leftover of the one that a ref names: only if that one has all that it has.
 
+use mlxman_manifest::Summary;
 use mlxman_manifest::registry::SurveyedModel;
-use mlxman_manifest::{HealthStatus, Summary};
 use mlxman_store::{FoundModel, RepoKind};
 
 use crate::plan::Keep;
@@ -78,8 +78,7 @@ pub(crate) fn superseded(
             })
         })
         .collect();
-    let whole: Vec<_> =
-        named.iter().filter(|(_, known)| known.summary.health == HealthStatus::Complete).collect();
+    let whole: Vec<_> = named.iter().filter(|(_, known)| known.summary.is_sound()).collect();
     if !named.is_empty() && whole.is_empty() {
         let reason = "the snapshot that a ref names is not whole; this one may be the only one that loads";
         return Some((Keep::NewerIncomplete, reason.to_owned()));

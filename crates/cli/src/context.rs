@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 use chrono::{DateTime, Utc};
-use mlxman_clean::Run;
+use mlxman_clean::{Run, quoted};
 use mlxman_manifest::catalog::Catalog;
 use mlxman_manifest::registry::{Contents, Registry, RegistryError, SyncOptions, scan_all};
 use mlxman_store::{FileId, Resolved, Scan, ScanError, StoreKind, StoreSpec, Use, resolve};
@@ -254,6 +254,20 @@ impl Context {
         let scans = scan_all(&others, &[], self.store_limit);
         found.extend(others.into_iter().zip(scans));
         found
+    }
+
+    /// A command about these stores, as a user has to say it: one that is found only because it was named must be named
+    /// again.
+    pub(crate) fn command<'a>(&self, words: &str, stores: impl IntoIterator<Item = &'a str>) -> String {
+        let usual = if self.store_given { &self.left_out } else { &self.named };
+        let mut command = format!("mlxman {words}");
+        for store in stores {
+            let found = || !self.store_given && self.stores().specs.iter().any(|spec| spec.id() == store);
+            if !usual.iter().any(|(spec, _)| spec.id() == store) && !found() {
+                command = format!("{command} --store {}", quoted(store));
+            }
+        }
+        command
     }
 
     /// The catalog, with the user's own entries.

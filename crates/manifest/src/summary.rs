@@ -3,7 +3,7 @@ use mlxman_store::UsedBy;
 use serde::{Deserialize, Serialize};
 
 use crate::record::{AdapterKind, Format, HealthStatus, Manifest};
-use crate::verification::VerifiedSummary;
+use crate::verification::{Verdict, VerifiedSummary};
 
 /// What a table and a filter need of a manifest; the registry's index keeps one for each, so that listing a thousand
 /// models reads one file.
@@ -175,8 +175,19 @@ impl Summary {
             }
             // Written after it was last used: it is another one now.
             (Some(_), Some(modified)) => Some((modified, UsedBy::FileTimes)),
-            _ => Some((self.used?, UsedBy::FileTimes)),
+            // Where the filesystem keeps no access times, a file seems to have been read before it was written.
+            _ => Some((self.used.max(self.modified)?, UsedBy::FileTimes)),
         }
+    }
+
+    /// Whether a check of its contents found damage, on the files that are there now.
+    pub fn is_damaged(&self) -> bool {
+        self.integrity.as_ref().is_some_and(|found| found.holds() && found.verdict == Verdict::Fail)
+    }
+
+    /// Whether it is whole as far as anybody knows: another one may go because this one stays.
+    pub fn is_sound(&self) -> bool {
+        self.health == HealthStatus::Complete && !self.is_damaged()
     }
 
     /// Whether `asked` is a name of this model: its own, its repo id, its catalog name, the last part of either, each

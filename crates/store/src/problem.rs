@@ -103,6 +103,8 @@ problem_kinds! {
     TrailingBytes = "trailing_bytes", Error;
     /// A file whose size is not the one in the repo's listing.
     SizeMismatch = "size_mismatch", Error;
+    /// A file whose bytes are not what its name, a listing or a record of them says: `verify --level integrity` found it.
+    ContentDamaged = "content_damaged", Error;
     /// A weight file that the index names and that is not there.
     MissingShard = "missing_shard", Warning;
     /// A tensor that the index promises in a shard that does not have it.

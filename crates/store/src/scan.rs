@@ -314,9 +314,14 @@ impl Scan {
     /// The places in [`Scan::models`] of all snapshots of the repo that this one is of, itself among them; none for what is
     /// no snapshot.
     pub fn snapshots_beside(&self, model: &FoundModel) -> Range<usize> {
-        let Some((repo, _)) = model.key.split_once('/').filter(|_| model.repo.is_some()) else { return 0..0 };
-        // They are sorted by key, so a repo's stand together.
-        let dir = format!("{repo}/");
+        let repo = model.key.split('/').next().filter(|_| model.repo.is_some());
+        repo.map_or(0..0, |repo| self.models_in(repo))
+    }
+
+    /// The places in [`Scan::models`] of all models in the directory `dir`, relative to the store's root.
+    pub fn models_in(&self, dir: &str) -> Range<usize> {
+        // They are sorted by key, so they stand together.
+        let dir = format!("{dir}/");
         let from = self.models.partition_point(|one| one.key < dir);
         let count = self.models[from..].partition_point(|one| one.key.starts_with(&dir));
         from..from + count

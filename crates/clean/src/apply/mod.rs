@@ -18,7 +18,7 @@ pub use refuse::{Only, PlanError};
 pub use result::{Applied, AppliedStore, ApplyError, Skipped, applied_schema};
 pub use watched::Watched;
 
-pub(crate) use watched::own_of;
+pub(crate) use watched::{QUIET, just_written, own_of};
 
 use chosen::{Chosen, choose, what_of};
 use refuse::place_of;

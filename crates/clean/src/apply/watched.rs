@@ -18,7 +18,12 @@ use crate::trash::{Action, Journal};
 const DEEPEST: u32 = 32;
 
 /// A repo that was written to so short ago may be in a download's hands between two files, when it holds no lock.
-const QUIET: TimeDelta = TimeDelta::seconds(60);
+pub(crate) const QUIET: TimeDelta = TimeDelta::seconds(60);
+
+/// Why what lies in a repo is left alone for now, where `dir`, a snapshot that stays, was written to a moment ago.
+pub(crate) fn just_written(dir: &str) -> String {
+    format!("{dir} was written to less than a minute ago, and a download may go on with it: wait a minute")
+}
 
 /// What was in the repos of a plan before its store was read again.
 #[derive(Debug, Default)]
@@ -58,9 +63,7 @@ impl Watched {
     /// Why a row is not done now.
     pub(super) fn restless(&self, place: &str) -> Option<String> {
         let dir = self.restless.get(repo_of(place)?)?;
-        Some(format!(
-            "{dir} was written to less than a minute ago, and a download may go on with it: wait a minute"
-        ))
+        Some(just_written(dir))
     }
 
     /// Why a row at a place has to be taken back, if it has to be.

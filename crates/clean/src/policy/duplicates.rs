@@ -4,7 +4,7 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, HashMap};
 
 use mlxman_manifest::registry::SurveyedModel;
-use mlxman_manifest::{FileRecord, HealthStatus, Verdict};
+use mlxman_manifest::{FileRecord, Verdict};
 use mlxman_store::RepoKind;
 
 use super::choose::{Run, Subject};
@@ -61,7 +61,7 @@ fn groups(world: &World<'_>) -> Vec<(Vec<At>, Sameness)> {
     let mut shapes: BTreeMap<Vec<(&str, u64)>, Vec<At>> = BTreeMap::new();
     for at in world.models() {
         let (found, known) = world.get(at);
-        if known.summary.health != HealthStatus::Complete || found.files.is_empty() {
+        if !known.summary.is_sound() || found.files.is_empty() {
             continue;
         }
         if let (Some(repo), Some(revision)) = (&known.summary.repo_id, &known.summary.revision) {

@@ -3,7 +3,6 @@
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
-use mlxman_manifest::HealthStatus;
 use mlxman_store::RepoKind;
 
 use super::world::{At, World};
@@ -65,15 +64,17 @@ pub(super) fn ranks(world: &World<'_>, count: u32) -> BTreeMap<At, Rank> {
         } else {
             format!("the {count} most recent snapshots")
         };
+        let among = if count == 1 { "it is" } else { "it is among" };
         let mut whole: Vec<At> = Vec::new();
         for at in snapshots {
             let rank = if whole.len() < count as usize {
-                if world.get(at).1.summary.health == HealthStatus::Complete {
+                if world.get(at).1.summary.is_sound() {
                     whole.push(at);
                 }
-                Rank::Kept(format!("it is among {words} of {id}, which --keep-last {count} keeps"))
+                Rank::Kept(format!("{among} {words} of {id}, which --keep-last {count} keeps"))
             } else {
-                beyond(world, at, &whole, &format!("it is not {words} of {id}, kept by --keep-last {count}"))
+                let not = among.replacen("it is", "it is not", 1);
+                beyond(world, at, &whole, &format!("{not} {words} of {id}, kept by --keep-last {count}"))
             };
             ranks.insert(at, rank);
         }
@@ -87,7 +88,7 @@ fn beyond(world: &World<'_>, at: At, kept: &[At], reason: &str) -> Rank {
     let mut lost: Option<String> = None;
     for other in kept {
         match lost_with(mine, world.get(*other), kind) {
-            None => return Rank::Beyond(reason.replacen("it is not", "it is not among", 1)),
+            None => return Rank::Beyond(reason.to_owned()),
             Some(path) => lost = lost.or(Some(path)),
         }
     }

@@ -1,7 +1,7 @@
 //! `--superseded`: what a better one stands for, where that was verified: a newer revision of the same repo, or a finer
 //! precision of the same model.
 
-use mlxman_manifest::{AdapterKind, HealthStatus, Summary, Verdict, VerifiedLevel};
+use mlxman_manifest::{AdapterKind, Summary, Verdict, VerifiedLevel};
 use mlxman_store::{FoundModel, RepoKind};
 
 use super::choose::{Run, Subject};
@@ -59,7 +59,7 @@ pub(super) fn name(run: &mut Run<'_>) {
 /// Whether the files that are there now were loaded, and every tensor of them read.
 fn is_verified(summary: &Summary) -> bool {
     summary.present
-        && summary.health == HealthStatus::Complete
+        && summary.is_sound()
         && summary.verified.as_ref().is_some_and(|verified| {
             verified.holds()
                 && verified.verdict == Verdict::Pass

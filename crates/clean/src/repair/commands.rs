@@ -5,7 +5,7 @@ use std::path::Path;
 use mlxman_store::{FoundModel, ProblemKind, RepoKind, StoreKind, StoreSpec};
 
 /// A word as a shell takes it.
-pub(super) fn quoted(word: &str) -> String {
+pub fn quoted(word: &str) -> String {
     let plain = |b: u8| b.is_ascii_alphanumeric() || b"/._-+=:@%,".contains(&b);
     if !word.is_empty() && word.bytes().all(plain) {
         word.to_owned()

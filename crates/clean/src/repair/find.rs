@@ -281,7 +281,12 @@ impl OfStore<'_> {
         out: &mut Vec<Finding>,
         useless: &mut Useless,
     ) {
-        let problems = problems_of(self.scan, found, known);
+        let mut problems = problems_of(self.scan, found, known);
+        if let Some(checked) = known.summary.integrity.as_ref().filter(|_| known.summary.is_damaged()) {
+            let at = checked.at.format("%Y-%m-%d");
+            let message = format!("its contents were checked on {at}, and are not what they should be");
+            problems.push(Problem::new(ProblemKind::ContentDamaged, None, message));
+        }
         if problems.is_empty() {
             return;
         }
@@ -320,7 +325,11 @@ impl OfStore<'_> {
             let repair = repair.filter(|repair| told.insert(repair.changes.first().map(first_path)));
             self.settle(&mut finding, repair, repo);
             let source = (known.summary.repo_id.as_deref(), known.summary.revision.as_deref());
-            if finding.repair.is_none() {
+            if kind == ProblemKind::ContentDamaged {
+                // It names each file, and what fetches it again.
+                let model = super::commands::quoted(&known.summary.model);
+                finding.command = Some(format!("mlxman verify --level integrity {model}"));
+            } else if finding.repair.is_none() {
                 finding.command = self.download().for_model(found, kind, path.as_deref(), source);
             }
             out.push(finding);

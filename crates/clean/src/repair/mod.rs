@@ -23,6 +23,7 @@ use serde::{Deserialize, Serialize};
 use crate::plan::Item;
 
 pub use carry::mend;
+pub use commands::quoted;
 pub use content::Content;
 
 /// The version of the form.

@@ -120,6 +120,9 @@ pub struct Undone {
     pub id: String,
     /// The rows that were put back.
     pub rows: Vec<JournalRow>,
+    /// Files and links that left the trash.
+    #[serde(default)]
+    pub items: u64,
     /// What could not be put back, and why.
     pub stuck: Vec<String>,
     /// Whether something of it is still kept, to be put back another time.
@@ -427,6 +430,7 @@ impl<'a> Trash<'a> {
             return Err(JournalError::UndoFirst { id: id.to_owned(), other });
         }
         let before = self.rows_of(id);
+        let slots = slots_of(self.editor.root(), id).len();
         let stuck = if state == State::Shared {
             copies::make(&self.editor, &journal)?
         } else {
@@ -438,8 +442,9 @@ impl<'a> Trash<'a> {
         let after = self.rows_of(id);
         let rows =
             before.into_iter().filter(|(row, _)| !after.contains_key(row)).map(|(_, row)| row).collect();
+        let items = slots.saturating_sub(slots_of(self.editor.root(), id).len()) as u64;
         let kept = self.has(id);
-        Ok(Undone { store: self.store.clone(), id: id.to_owned(), rows, stuck, kept })
+        Ok(Undone { store: self.store.clone(), id: id.to_owned(), rows, items, stuck, kept })
     }
 
     /// The rows of a journal that can be put back, by their places; none where there is no journal.

@@ -15,24 +15,19 @@ impl Trash<'_> {
     /// Another journal that has to be undone before this one: it keeps what a link of this one leads to, or took what this
     /// one put in place.
     pub(super) fn holder(&self, journal: &Journal) -> Option<String> {
-        let wanted: HashSet<String> =
-            self.links_of(journal).into_iter().filter(|path| self.is_gone(path)).collect();
+        let own: HashSet<&str> = self.taken_by(journal).into_iter().collect();
+        let is_wanted = |path: &String| self.is_gone(path) && !own.contains(path.as_str());
+        let wanted: HashSet<String> = self.links_of(journal).into_iter().filter(is_wanted).collect();
         let put: HashSet<&str> = put_by(journal).filter(|path| self.is_gone(path)).collect();
         if wanted.is_empty() && put.is_empty() {
             return None;
         }
         let has = |other: &Journal| {
-            let taken = self.taken_by(other);
-            let later = other.created_at >= journal.created_at;
-            taken.iter().any(|path| wanted.contains(*path) || later && put.contains(path))
+            self.taken_by(other).iter().any(|path| wanted.contains(*path) || put.contains(path))
         };
-        // Of two that need each other, either may come first.
-        let waits_for_this = |other: &Journal| {
-            let mine = self.files_of(journal);
-            self.links_of(other).iter().any(|path| mine.contains(path.as_str()) && self.is_gone(path))
-        };
-        let others = self.others(journal);
-        others.into_iter().find(|other| has(other) && !waits_for_this(other)).map(|other| other.id)
+        // What was removed before it cannot wait for what it took.
+        let later = self.others(journal).into_iter().filter(|other| other.created_at >= journal.created_at);
+        later.into_iter().find(has).map(|other| other.id)
     }
 
     /// Who needs what a journal keeps, and what to do about it.
@@ -40,13 +35,12 @@ impl Trash<'_> {
         // What came again, by a download say, is needed from nowhere else.
         let kept: HashSet<&str> =
             self.files_of(journal).into_iter().filter(|path| self.is_gone(path)).collect();
-        let older = |other: &Journal| self.links_of(other).iter().any(|path| kept.contains(path.as_str()));
-        // Of two that need each other, either may go first: what is left of the other can only be freed, too.
         let needs_it = |other: &Journal| {
-            let theirs = self.files_of(other);
-            self.links_of(journal).iter().any(|path| theirs.contains(path.as_str()) && self.is_gone(path))
+            let own = self.files_of(other);
+            let leads_here = |path: &String| kept.contains(path.as_str()) && !own.contains(path.as_str());
+            self.links_of(other).iter().any(leads_here)
         };
-        if let Some(other) = self.others(journal).into_iter().find(|other| older(other) && !needs_it(other)) {
+        if let Some(other) = self.others(journal).into_iter().find(needs_it) {
             return Some(format!(
                 "links that were removed as {0} lead to it: empty {0} first, or undo this one",
                 other.id

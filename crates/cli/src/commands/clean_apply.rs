@@ -20,6 +20,11 @@ pub(super) fn run(args: &Apply, context: &Context) -> Result<Verdict> {
     if args.plan.is_some() && args.policies != Policies::default() {
         return Err(wrong("a plan has the policies that it was made with: make a new one with others"));
     }
+    if let Some(file) = args.filters.models.iter().find(|name| is_plan(name)) {
+        return Err(wrong(format!(
+            "{file} is a plan, and was taken for a model's name: say it before the filters"
+        )));
+    }
     let stores = context.some_stores()?;
     let given = match &args.plan {
         Some(path) => read(path)?,
@@ -68,7 +73,7 @@ fn do_it(
 ) -> Result<Verdict> {
     let mut applied = Applied::at(context.now);
     let wrong = carry_out(context, given, (specs, known), now, &mut applied)?;
-    context.printer.status(&told(&applied, now));
+    context.printer.status(&told(&applied, now, context));
     if context.printer.json {
         context.printer.json(&applied)?;
     } else {
@@ -77,6 +82,11 @@ fn do_it(
     let skipped = applied.stores.iter().any(|store| !store.skipped.is_empty());
     let done = applied.stores.iter().any(|store| !store.done.is_empty());
     Ok(if wrong && !done { Verdict::Failed } else { Verdict::of(wrong || skipped) })
+}
+
+/// Whether a name that was given for a model's is that of a plan's file.
+fn is_plan(name: &str) -> bool {
+    name.ends_with(".json") && Path::new(name).is_file()
 }
 
 fn read(path: &Path) -> Result<Plan> {
@@ -188,9 +198,11 @@ fn carry_out(
     Ok(went_wrong)
 }
 
-fn told(applied: &Applied, now: bool) -> String {
+fn told(applied: &Applied, now: bool, context: &Context) -> String {
     let rows: usize = applied.stores.iter().map(|store| store.done.len()).sum();
     let freed = bytes(applied.freed_bytes);
+    let stores =
+        || applied.stores.iter().filter(|store| store.id.is_some()).map(|store| store.store.as_str());
     match (rows, now) {
         (0, _) => "nothing was removed".to_owned(),
         (_, true) => format!(
@@ -199,8 +211,10 @@ fn told(applied: &Applied, now: bool) -> String {
             applied.freed_bytes
         ),
         (_, false) => format!(
-            "{} moved into the trash; `mlxman undo` puts back, `mlxman trash empty` frees {} ({} bytes)",
+            "{} moved into the trash; `{}` puts back, `{}` frees {} ({} bytes)",
             plural(rows, "row"),
+            context.command("undo", stores()),
+            context.command("trash empty", stores()),
             bytes(applied.reclaimable_bytes),
             applied.reclaimable_bytes
         ),

@@ -63,7 +63,7 @@ pub(super) fn run(args: &Dedupe, context: &Context) -> Result<Verdict> {
         }
     }
     let (applied, failed) = carry_out(args, context, &found, &stores, &mut cache)?;
-    context.printer.status(&told(&applied, args.now));
+    context.printer.status(&told(&applied, args.now, context));
     if context.printer.json {
         context.printer.json(&applied)?;
     } else {
@@ -288,17 +288,21 @@ fn carry_out(
     Ok((applied, failed))
 }
 
-fn told(applied: &Applied, now: bool) -> String {
+fn told(applied: &Applied, now: bool, context: &Context) -> String {
     let files: usize = applied.stores.iter().map(|store| store.done.len()).sum();
     if files == 0 {
         return "nothing was touched".to_owned();
     }
     let files = plural(files, "file");
     let freed = format!("the disk got back {} ({} bytes)", bytes(applied.freed_bytes), applied.freed_bytes);
+    let stores =
+        || applied.stores.iter().filter(|store| store.id.is_some()).map(|store| store.store.as_str());
+    let undo = context.command("undo", stores());
     match (applied.reclaimable_bytes, now) {
-        (0, _) => format!("{files} made one with their equals: {freed}; `mlxman undo` makes copies again"),
+        (0, _) => format!("{files} made one with their equals: {freed}; `{undo}` makes copies again"),
         (kept, _) => format!(
-            "{files} made one with their equals; `mlxman undo` puts the copies back, `mlxman trash empty` frees {} ({kept} bytes)",
+            "{files} made one with their equals; `{undo}` puts the copies back, `{}` frees {} ({kept} bytes)",
+            context.command("trash empty", stores()),
             bytes(kept)
         ),
     }

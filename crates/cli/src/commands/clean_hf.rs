@@ -120,7 +120,10 @@ fn print(cache: &HubCache, context: &Context) -> Result<()> {
             let (used, modified) =
                 (age(repo.last_accessed, context.now), age(repo.last_modified, context.now));
             let (size, frees) = (bytes(repo.leftovers_size_bytes), bytes(repo.reclaimable_bytes));
-            let state = "no snapshot, hidden from hf".to_owned();
+            let state = match repo.hidden {
+                Some(_) => "no snapshot, hidden from hf".to_owned(),
+                None => "no snapshot".to_owned(),
+            };
             cells.push(vec![
                 repo.id.clone(),
                 kind,

@@ -100,7 +100,10 @@ pub(super) fn in_total(plan: &Plan) -> String {
     let by_policy = !plan.policies_in_words.is_empty();
     match (plan.candidates.len(), plan.filters_in_words.is_empty()) {
         (0, _) if by_policy => "the policies name nothing that may go".to_owned(),
-        (0, true) => "nothing is safe to go without being asked for; filters choose models".to_owned(),
+        (0, true) => {
+            "there are no leftovers to remove; to remove models, choose them with filters".to_owned()
+        }
+        (0, false) if !plan.kept.is_empty() => "all that matches is kept, as told above".to_owned(),
         (0, false) => "no model matches".to_owned(),
         (rows, _) => format!(
             "{}: the disk would get back {} ({} bytes); nothing was touched; `mlxman clean apply` does it",

@@ -78,7 +78,7 @@ pub(super) fn run(args: &Doctor, context: &Context) -> Result<Verdict> {
                 plural(mendable, "problem")
             ));
         }
-        Verdict::of(!has_engine || repairs.findings.iter().any(|finding| wrong(&finding)))
+        Verdict::of(repairs.findings.iter().any(|finding| wrong(&finding)))
     } else if mendable == 0 {
         context.printer.status("there is nothing that can be mended here; nothing was touched");
         Verdict::of(repairs.findings.iter().any(|finding| wrong(&finding)))
@@ -156,9 +156,13 @@ fn told(repairs: &Repairs) -> String {
         let models = plural(usize::try_from(store.models).unwrap_or(usize::MAX), "model");
         let takes =
             store.usage.map(|usage| format!(", {}", bytes(usage.allocated_bytes))).unwrap_or_default();
-        let wrong = match usize::try_from(store.problems).unwrap_or(usize::MAX) {
-            0 => "nothing is wrong".to_owned(),
-            count => plural(count, "problem"),
+        let notes =
+            of(&store.store).iter().filter(|finding| finding.problem.severity == Severity::Info).count();
+        let wrong = match (usize::try_from(store.problems).unwrap_or(usize::MAX), notes) {
+            (0, 0) => "nothing is wrong".to_owned(),
+            (0, notes) => format!("nothing is wrong, {}", plural(notes, "note")),
+            (count, 0) => plural(count, "problem"),
+            (count, notes) => format!("{}, {}", plural(count, "problem"), plural(notes, "note")),
         };
         let _ = writeln!(out, "\n{}: {models}{takes}, {wrong}", plain(&store.store));
         findings(&of(&store.store), &mut out);
@@ -212,9 +216,10 @@ fn print(mended: &Applied, context: &Context) -> Result<()> {
         }
         if let Some(id) = &store.id {
             printer.status(&format!(
-                "{} in {}; `mlxman undo {id}` takes it back",
+                "{} in {}; `{}` takes it back",
                 plural(store.done.len(), "repair"),
-                store.store
+                store.store,
+                context.command(&format!("undo {id}"), [store.store.as_str()])
             ));
         }
     }

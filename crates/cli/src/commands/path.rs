@@ -101,7 +101,7 @@ pub(super) fn resolve(asked: &str, context: &Context) -> Result<Resolved> {
         return Err(unknown);
     }
     // The newest complete snapshot: what `main` names first, then the one written last.
-    let whole = |known: &SurveyedModel| known.summary.health == HealthStatus::Complete;
+    let whole = |known: &SurveyedModel| known.summary.is_sound();
     found.sort_by_key(|(_, model, known)| {
         let current = known.summary.current != Some(false);
         let exact = known.summary.model == asked;
@@ -115,13 +115,19 @@ pub(super) fn resolve(asked: &str, context: &Context) -> Result<Resolved> {
     }
     let path = scan.dir_of(model);
     let summary = &known.summary;
-    if !whole(known) {
+    if summary.health != HealthStatus::Complete {
         context.printer.warning(&format!(
             "{} is {}: {}; `mlxman show {}` says more",
             summary.model,
             summary.health.word(),
             summary.problems.join(", "),
             summary.model
+        ));
+    }
+    if summary.is_damaged() {
+        context.printer.warning(&format!(
+            "a check found contents of {} damaged; `mlxman verify --level integrity {}` names them",
+            summary.model, summary.model
         ));
     }
     Ok(Resolved { path, summary: summary.clone() })

@@ -1,7 +1,7 @@
 //! `mlxman undo`: what was taken goes back to where it was.
 
 use anyhow::Result;
-use mlxman_clean::{State, Trash, TrashEntry, UndoReport};
+use mlxman_clean::{State, Trash, TrashEntry, UndoReport, Undone};
 use mlxman_store::{DirHandle, StoreSpec};
 
 use crate::args::Undo;
@@ -85,11 +85,13 @@ pub(super) fn run(args: &Undo, context: &Context) -> Result<Verdict> {
         }
     }
     let stuck = report.undone.iter().any(|undone| !undone.stuck.is_empty());
-    let failed = report.undone.iter().all(|undone| undone.rows.is_empty() && !undone.stuck.is_empty());
+    // What is still there as a whole can be tried again.
+    let nothing = |undone: &Undone| undone.rows.is_empty() && undone.items == 0 && undone.kept;
+    let failed = report.undone.iter().all(nothing);
     Ok(if failed { Verdict::Failed } else { Verdict::of(stuck || !report.problems.is_empty()) })
 }
 
-fn undo_in(context: &Context, spec: &StoreSpec, id: &str) -> Result<mlxman_clean::Undone> {
+fn undo_in(context: &Context, spec: &StoreSpec, id: &str) -> Result<Undone> {
     let root = DirHandle::open_root(spec.root())?;
     let waiting = || {
         context.printer.status(&format!("another mlxman changes {spec} just now; waiting for it"));

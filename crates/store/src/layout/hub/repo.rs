@@ -511,7 +511,8 @@ impl Repo<'_> {
     }
 
     /// Whether every user of the repo's blobs is known: what could not be read, or was not followed, or stands among
-    /// the snapshots under another name, may use any of them.
+    /// the snapshots under another name, may use any of them. A link that leads out of the store uses none; should it
+    /// come back by another way, it is followed there with all other links.
     fn all_users_seen(&self) -> bool {
         let unseen = |kind: ProblemKind| {
             matches!(
@@ -520,7 +521,6 @@ impl Repo<'_> {
                     | ProblemKind::NameNotUtf8
                     | ProblemKind::UnsafeName
                     | ProblemKind::LinkNotFollowed
-                    | ProblemKind::LinkOutsideStore
             )
         };
         !self.scan.strays.iter().any(|stray| unseen(stray.problem.kind))

@@ -349,7 +349,7 @@ fn what_changed_since_the_preview_stays() {
             |lab| {
                 fs_err::remove_dir_all(lab.hub.root().join("models--acme--qwen")).expect("removed");
             },
-            "nothing on the disk",
+            "it is gone",
         ),
     ];
     for (what, change, word) in changes {

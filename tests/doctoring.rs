@@ -245,6 +245,7 @@ fn leftovers_go_only_as_a_preview_lets_them() {
     let partial = live.partial(&etag, "0a0a0a0a", &[1; 9000]);
     let lock = fs_err::File::create(live.lock(&etag)).expect("a lock");
     lock.file().lock().expect("held");
+    old_below(lab.hub.root(), DAY);
     let told = doctor(&lab, &[]);
     let found = finding(&told, "partial_dead");
     assert_eq!(repair(&found), "remove_partial");
@@ -440,4 +441,52 @@ fn the_library_finds_again_what_was_mended() {
     old_below(lab.hub.root(), Duration::from_secs(60));
     let _ = lab.run(["doctor", "--fix", "--yes"]).success();
     assert_eq!(ask(), ["acme/dangling", "acme/gone", "acme/tiny"]);
+}
+
+/// One store that cannot be mended keeps none of the others from it, and what was mended is told.
+#[test]
+fn a_store_that_cannot_be_mended_hides_no_other() {
+    let lab = Lab::new();
+    let others: Vec<HubStore> =
+        ["a", "b", "c"].iter().map(|name| HubStore::create(lab.sandbox.root().join(name))).collect();
+    let mut args: Vec<String> = ["doctor", "--fix", "--yes", "--json"].map(str::to_owned).to_vec();
+    for hub in &others {
+        let snapshot = hub.repo("acme/tiny").snapshot(&four_bit(1).files()).with_ref("main");
+        fs_err::write(snapshot.repo().path().join("refs/main"), format!("{}\n", snapshot.commit))
+            .expect("written");
+        args.extend(["--store".to_owned(), format!("hub={}", hub.root().display())]);
+    }
+    // What stands in the place of its trash cannot be used.
+    fs_err::write(others[1].root().join(".mlxman-trash"), "in the way").expect("written");
+    let out = lab.run(&args).expect_code(1);
+    let mended = &out.json()["mended"]["stores"];
+    let done = |store: &Value| store["done"].as_array().map_or(0, Vec::len);
+    let counts: Vec<usize> = mended.as_array().expect("stores").iter().map(done).collect();
+    assert_eq!(counts, [1, 0, 1], "{mended:#}");
+    assert!(out.stderr.contains(".mlxman-trash"), "{out}");
+}
+
+/// A repo's other weights were perhaps never asked for: only what is missed is linked.
+#[test]
+fn only_the_weights_that_are_missed_are_linked() {
+    let lab = Lab::new();
+    let repo = lab.hub.repo("acme/sharded");
+    let mut files = four_bit(1).shards(2).files();
+    files.push(("other.safetensors".to_owned(), vec![1; 3000]));
+    // Another snapshot has them all, so no blob is without a user.
+    let mut older = files.clone();
+    older.push(("old.txt".to_owned(), vec![2; 30]));
+    let _ = repo.snapshot(&older);
+    let snapshot = repo.snapshot(&files).with_ref("main");
+    let shard = snapshot.path().join("model-00002-of-00002.safetensors");
+    for path in [shard.clone(), snapshot.path().join("other.safetensors")] {
+        remove(&path);
+    }
+    old_below(lab.hub.root(), DAY);
+    let found = finding(&doctor(&lab, &[]), "missing_shard");
+    let changes = found["repair"]["changes"].as_array().expect("changes");
+    assert_eq!(changes.len(), 1, "{found:#}");
+    assert!(
+        changes[0]["path"].as_str().is_some_and(|path| path.ends_with("model-00002-of-00002.safetensors"))
+    );
 }

@@ -198,6 +198,7 @@ fn partial_files_and_locks_of_the_rust_client() {
     held.file().lock().expect("held");
     nothing_goes(&lab);
     held.file().unlock().expect("given back");
+    old_below(lab.hub.root(), DAY);
     let plan = lab.preview(&[]);
     assert_eq!(plan["candidates"][0]["rule"], "dead_partial", "{plan:#}");
     assert_eq!(candidates(&plan).len(), 1, "the lock file is no row");

@@ -238,3 +238,170 @@ fn a_user_of_a_shared_blob_is_listed_again() {
     assert_eq!(lists(), before);
     assert!(whole(&one) && whole(&two));
 }
+
+/// What was fetched again and removed again comes back, and is freed, whichever of the two is asked for first.
+#[test]
+fn removed_fetched_and_removed_again() {
+    let files = four_bit(1).files();
+    let twice = || {
+        let lab = Lab::new();
+        let fetch = || {
+            let _ = lab.hub.repo("acme/one").snapshot(&files).with_ref("main");
+            old_below(&lab.hub.repo("acme/one").path(), 30 * DAY);
+        };
+        fetch();
+        let first = apply(&lab, &["--models", "acme/one"]);
+        fetch();
+        let second = apply(&lab, &["--models", "acme/one"]);
+        (lab, first, second)
+    };
+    let (lab, ..) = twice();
+    let _ = lab.run(["trash", "empty", "--yes"]).success();
+    assert!(!lab.hub.root().join(".mlxman-trash").exists());
+    let (lab, first, second) = twice();
+    let undone = lab.json(["undo"]);
+    assert_eq!(undone["undone"][0]["id"], second, "the last one: {undone:#}");
+    assert_eq!(undone["undone"][0]["rows"].as_array().map(Vec::len), Some(1), "{undone:#}");
+    let _ = lab.run(["verify", "--level", "integrity"]).success();
+    // There is one in its place now: that stays, and so does the older one.
+    let out = lab.run(["undo", &first]).expect_code(3);
+    assert!(out.stdout.is_empty() && out.stderr.contains("come back meanwhile"), "{out}");
+    let _ = lab.run(["verify", "--level", "integrity"]).success();
+}
+
+/// What a repair put in place and a removal took later comes back in that order only.
+#[test]
+fn a_repair_waits_for_what_was_removed_after_it() {
+    let (lab, _, two) = two_snapshots();
+    let main = lab.hub.repo("acme/llama").path().join("refs/main");
+    fs_err::write(&main, format!("{}\n", two.commit)).expect("written");
+    old_below(lab.hub.root(), 30 * DAY);
+    let _ = lab.run(["doctor", "--fix", "--yes"]);
+    let repaired = lab.json(["trash", "list"])["entries"][0]["id"].as_str().expect("a journal").to_owned();
+    let removed = apply(&lab, &["--models", "acme/*"]);
+    let out = lab.run(["undo", &repaired]).expect_code(3);
+    assert!(out.stderr.contains(&removed), "{out}");
+    let _ = lab.run(["undo", &removed]).success();
+    let _ = lab.run(["undo", &repaired]).success();
+    assert!(fs_err::read_to_string(&main).expect("the ref").ends_with('\n'));
+}
+
+/// In a store of a group, somebody else's words in a journal's directory, or a journal of their own, remove nothing.
+#[test]
+fn another_users_journal_is_not_believed() {
+    if !rustix::process::geteuid().is_root() {
+        return crate::lab::left_out("only root can write as another user");
+    }
+    let chown = |path: &Path| std::os::unix::fs::chown(path, Some(3001), Some(3001)).expect("given away");
+    let (lab, one, two) = two_snapshots();
+    let id = apply(&lab, &["--models", &format!("acme/llama@{}", &one.commit[..8])]);
+    let dir = lab.hub.root().join(".mlxman-trash").join(&id);
+    let mut journal: Value =
+        serde_json::from_slice(&fs_err::read(dir.join("journal.kept")).expect("it")).expect("JSON");
+    let blob = two.blob_of("config.json");
+    let meta = std::os::unix::fs::MetadataExt::ino(&blob.metadata().expect("a stat"));
+    let (length, time) = {
+        use std::os::unix::fs::MetadataExt as _;
+        let meta = blob.metadata().expect("a stat");
+        (meta.len(), meta.mtime() * 1_000_000_000 + meta.mtime_nsec())
+    };
+    let path = blob.strip_prefix(lab.hub.root()).expect("below").display().to_string();
+    let device = std::os::unix::fs::MetadataExt::dev(&blob.metadata().expect("a stat"));
+    journal["steps"] = json!([{"rows": [0], "do": "put", "path": path, "slot": 999, "kind": "file", "device": device,
+                               "inode": meta, "size": length, "mtime_ns": time}]);
+    // Another word on what is being done, in the directory of this user's journal.
+    fs_err::write(dir.join("journal.undoing"), journal.to_string()).expect("written");
+    chown(&dir.join("journal.undoing"));
+    let _ = lab.run(["trash", "list"]).success();
+    assert!(blob.exists() && dir.join("journal.kept").exists());
+    fs_err::remove_file(dir.join("journal.undoing")).expect("gone");
+    // One of their own, which is newer than all others.
+    journal["id"] = json!("99990101T000000Z-0000");
+    journal["created_at"] = json!("2099-01-01T00:00:00Z");
+    let own = lab.hub.root().join(".mlxman-trash/99990101T000000Z-0000");
+    fs_err::create_dir_all(own.join("items")).expect("made");
+    fs_err::write(own.join("journal.kept"), journal.to_string()).expect("written");
+    for path in [own.clone(), own.join("items"), own.join("journal.kept")] {
+        chown(&path);
+    }
+    let undone = lab.json(["undo"]);
+    assert_eq!(undone["undone"][0]["id"], id, "{undone:#}");
+    assert!(blob.exists() && whole(&one));
+    // By its name it is followed, and nothing that it says was made is removed: it lies in the trash.
+    let _ = lab.run(["undo", "99990101T000000Z-0000"]);
+    assert!(blob.exists() || own.join("items/999").exists());
+}
+
+/// Two runs in one second have two names, also where they are about two stores.
+#[test]
+fn each_run_has_a_name_of_its_own() {
+    let (mut lab, _, _) = two_snapshots();
+    let folder = lab.sandbox.models();
+    folder.model("one", &four_bit(7).files());
+    old_below(folder.root(), 30 * DAY);
+    let hub = apply(&lab, &["--models", "acme/*"]);
+    let other = lab.json(["clean", "apply", "--yes", "--include-irreplaceable", "--models", "one"]);
+    let folders = other["stores"].as_array().expect("stores").iter().find_map(|store| store["id"].as_str());
+    assert_ne!(Some(hub.as_str()), folders);
+    let _ = lab.run(["trash", "empty", "--yes", &hub]).success();
+    let _ = lab.run(["undo"]).success();
+    assert!(folder.path("one").join("config.json").exists());
+}
+
+/// A name that no terminal shows is put back as any other.
+#[test]
+fn a_name_with_a_control_character_comes_back() {
+    let (lab, folder) = Lab::with_folder();
+    let odd = folder.model("tw\u{1}o", &four_bit(1).files());
+    old_below(folder.root(), 30 * DAY);
+    lab.sync();
+    let _ = apply_irreplaceable(&lab, "tw*");
+    assert!(!odd.exists());
+    let _ = lab.run(["undo"]).success();
+    assert!(odd.join("config.json").exists());
+}
+
+fn apply_irreplaceable(lab: &Lab, models: &str) -> Value {
+    lab.json(["clean", "apply", "--yes", "--include-irreplaceable", "--models", models])
+}
+
+/// A file manager looks into the trash, and leaves its own file there.
+#[test]
+fn what_a_file_manager_leaves_in_the_trash_is_no_obstacle() {
+    let (lab, _, _) = two_snapshots();
+    let id = apply(&lab, &["--models", "acme/*"]);
+    let items = lab.hub.root().join(".mlxman-trash").join(&id).join("items");
+    fs_err::write(items.join(".DS_Store"), "x").expect("written");
+    let freed = lab.run(["trash", "empty", "--yes", "--json"]).success().json();
+    assert!(freed["freed_bytes"].as_u64() > Some(10_000), "{freed:#}");
+    assert!(!lab.hub.root().join(".mlxman-trash").exists());
+}
+
+/// What lies in a shared store belongs to whoever it belonged to, also where root mends it.
+#[test]
+fn what_root_makes_in_a_users_store_is_the_users() {
+    use std::os::unix::fs::MetadataExt as _;
+    if !rustix::process::geteuid().is_root() {
+        return crate::lab::left_out("only root can make things for others");
+    }
+    let (lab, _, two) = two_snapshots();
+    let main = lab.hub.repo("acme/llama").path().join("refs/main");
+    fs_err::write(&main, format!("{}\n", two.commit)).expect("written");
+    for entry in walkdir::WalkDir::new(lab.hub.root()) {
+        std::os::unix::fs::lchown(entry.expect("an entry").path(), Some(3001), Some(3001))
+            .expect("given away");
+    }
+    let _ = lab.run(["doctor", "--fix", "--yes"]);
+    assert_eq!(fs_err::read_to_string(&main).expect("the ref"), two.commit);
+    for entry in walkdir::WalkDir::new(lab.hub.root()) {
+        let entry = entry.expect("an entry");
+        assert_eq!(
+            entry.path().symlink_metadata().expect("a stat").uid(),
+            3001,
+            "{}",
+            entry.path().display()
+        );
+    }
+    let _ = lab.run(["undo"]).success();
+    assert!(fs_err::read_to_string(&main).expect("the ref").ends_with('\n'));
+}

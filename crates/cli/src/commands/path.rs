@@ -30,7 +30,7 @@ pub(super) struct Resolved {
 
 impl Resolved {
     pub(super) fn is_whole(&self) -> bool {
-        self.summary.health == HealthStatus::Complete
+        self.summary.is_sound()
     }
 }
 

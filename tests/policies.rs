@@ -729,3 +729,23 @@ fn what_is_damaged_replaces_nothing() {
     assert!(damaged[0]["command"].as_str().is_some_and(|command| command.contains("--level integrity")));
     assert!(lab.run(["path", "acme/one@main"]).expect_code(1).stderr.contains("damaged"));
 }
+
+/// Who pins a model by its name means what that name is after the next download, too.
+#[test]
+fn a_pin_holds_for_the_next_revision() {
+    let lab = Lab::new();
+    let repo = lab.hub.repo("acme/one");
+    let _ = repo.snapshot_at(&"1".repeat(40), &four_bit(1).files()).with_ref("main");
+    lab.sync();
+    let _ = lab.run(["pin", "acme/one"]).success();
+    let _ = repo.snapshot_at(&"2".repeat(40), &four_bit(2).files()).with_ref("main");
+    old_below(lab.hub.root(), 100 * DAY);
+    let plan = lab.preview(&["--older-than", "1d"]);
+    assert!(candidates(&plan).is_empty(), "{plan:#}");
+    let plan = lab.preview(&["--models", "acme/one"]);
+    assert!(candidates(&plan).is_empty(), "{plan:#}");
+    let reasons = plan["kept"].to_string();
+    assert!(reasons.contains("mlxman unpin acme/one@11111111"), "{reasons}");
+    let _ = lab.run(["unpin", "acme/one@11111111"]).success();
+    assert!(!candidates(&lab.preview(&["--models", "acme/one"])).is_empty());
+}

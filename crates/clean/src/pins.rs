@@ -17,6 +17,8 @@ pub(crate) struct Pins<'a> {
     elsewhere: &'a [PinnedElsewhere],
     /// By device and inode of its place: where a pinned model lies.
     places: HashMap<FileId, &'a str>,
+    /// By store and repo's directory: a pinned snapshot of it.
+    repos: HashMap<(&'a str, &'a str), &'a str>,
 }
 
 impl<'a> Pins<'a> {
@@ -28,7 +30,23 @@ impl<'a> Pins<'a> {
         });
         let unseen =
             elsewhere.iter().filter_map(|other| Some((other.place?, other.row.summary.store.as_str())));
-        Pins { elsewhere, places: seen.chain(unseen).collect() }
+        let all = survey.stores.iter().flat_map(|store| &store.models).map(|known| &known.summary);
+        let all = all.chain(elsewhere.iter().map(|other| &other.row.summary));
+        let repos = all.filter(|summary| summary.pinned).filter_map(|summary| {
+            Some(((summary.store.as_str(), repo_of(&summary.key)?), summary.model.as_str()))
+        });
+        Pins { elsewhere, places: seen.chain(unseen).collect(), repos: repos.collect() }
+    }
+
+    /// Why the pin of another snapshot of the repo holds for this one, if one does: who pins a model by its name means what
+    /// the name is tomorrow as well, and a download makes that another snapshot.
+    fn of_repo(&self, found: &FoundModel, known: &SurveyedModel) -> Option<String> {
+        found.repo.as_ref().filter(|repo| repo.detached() != Some(true))?;
+        let other = self.repos.get(&(known.summary.store.as_str(), repo_of(&found.key)?))?;
+        Some(format!(
+            "{other} is pinned, and the pin of one revision holds for the one that a ref of its repo names; \
+             `mlxman unpin {other}` lets it go"
+        ))
     }
 
     /// Why a pin that another name bears holds for this one, if one does.
@@ -92,7 +110,13 @@ pub(crate) fn words_of_user(
     if let Some(why) = &known.invalid {
         return Some((Keep::ManifestInvalid, format!("what you said of it is not known: {why}")));
     }
-    pins.holds(found, known, scan).map(|reason| (Keep::PinnedElsewhere, reason))
+    let of_repo = pins.of_repo(found, known).map(|reason| (Keep::Pinned, reason));
+    of_repo.or_else(|| pins.holds(found, known, scan).map(|reason| (Keep::PinnedElsewhere, reason)))
+}
+
+/// The directory of the repo that a snapshot's place lies in.
+fn repo_of(key: &str) -> Option<&str> {
+    key.split_once("/snapshots/").map(|(repo, _)| repo)
 }
 
 /// Whether a download is writing to it.

@@ -479,7 +479,7 @@ fn only_the_weights_that_are_missed_are_linked() {
     let _ = repo.snapshot(&older);
     let snapshot = repo.snapshot(&files).with_ref("main");
     let shard = snapshot.path().join("model-00002-of-00002.safetensors");
-    for path in [shard.clone(), snapshot.path().join("other.safetensors")] {
+    for path in [shard, snapshot.path().join("other.safetensors")] {
         remove(&path);
     }
     old_below(lab.hub.root(), DAY);

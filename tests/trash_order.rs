@@ -405,3 +405,23 @@ fn what_root_makes_in_a_users_store_is_the_users() {
     let _ = lab.run(["undo"]).success();
     assert!(fs_err::read_to_string(&main).expect("the ref").ends_with('\n'));
 }
+
+/// The trash of a store that was copied cannot be put back by its journal, and can be freed.
+#[test]
+fn the_trash_of_a_copied_store_can_be_freed() {
+    let (lab, _, _) = two_snapshots();
+    let id = apply(&lab, &["--models", "acme/*"]);
+    let copy = lab.sandbox.work().join("copy");
+    let copied =
+        std::process::Command::new("cp").arg("-a").arg(lab.hub.root()).arg(&copy).status().expect("cp");
+    assert!(copied.success());
+    let store = format!("hub={}", copy.display());
+    let call = |args: &[&str]| lab.run(["--store", store.as_str()].iter().chain(args));
+    let out = call(&["undo", &id]);
+    assert!(out.code() != 0 && out.stderr.contains("copied"), "{out}");
+    let _ = call(&["trash", "empty", "--yes"]).expect_code(1);
+    assert!(copy.join(".mlxman-trash").join(&id).join("items").exists(), "only by its name");
+    let freed = call(&["trash", "empty", "--yes", "--json", &id]).success().json();
+    assert!(freed["freed_bytes"].as_u64() > Some(10_000), "{freed:#}");
+    assert!(!copy.join(".mlxman-trash").exists());
+}

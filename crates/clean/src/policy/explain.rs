@@ -1,10 +1,12 @@
 //! Trying policies on one model: what each says of it, and what keeps it.
 
 use mlxman_manifest::registry::Survey;
-use mlxman_store::UsedBy;
+use mlxman_store::{RepoSnapshot, UsedBy};
 use schemars::{JsonSchema, Schema};
 use serde::{Deserialize, Serialize};
 
+use super::keep_last::{Rank, ranks};
+use super::world::At;
 use super::{Holds, Policies, PolicyArgs, World, choose};
 use crate::facts::facts_of;
 use crate::filter::FilterArgs;
@@ -242,9 +244,49 @@ fn answer(
     } else if let Some(short) = short {
         answer.reason.clone_from(&short.message);
     } else {
-        "it does not name it".clone_into(&mut answer.reason);
+        answer.reason = not_named(policy, survey, asked, (index, at));
     }
     answer
+}
+
+/// Why a policy that was tried alone does not name a model.
+fn not_named(policy: &str, survey: &Survey, asked: Asked<'_>, (index, at): (usize, usize)) -> String {
+    let store = &survey.stores[index];
+    let (Ok(scan), known) = (&store.scan, &store.models[at]) else {
+        return "its store cannot be read".to_owned();
+    };
+    let found = &scan.models[at];
+    let args = asked.policies.args();
+    if !asked.filters.matches(&facts_of(&known.summary), asked.now) {
+        return "the filters leave it out".to_owned();
+    }
+    let rank = || {
+        let world = World::of(survey, &asked);
+        let view = world.views.iter().position(|view| view.index == index)?;
+        match ranks(&world, args.keep_last?).remove(&At { view, model: at })? {
+            Rank::Kept(why) | Rank::Needed(why) | Rank::Beyond(why) => Some(why),
+        }
+    };
+    let plain = match (policy, found.repo.as_ref().and_then(RepoSnapshot::detached)) {
+        ("--keep-last", _) => return rank().unwrap_or_else(|| "it is no snapshot of a hub cache".to_owned()),
+        ("--older-than", _) => {
+            let used = LastUse::of(known).map(|used| used.describe(asked.now));
+            return format!("it was {}", used.unwrap_or_else(|| "never seen to be used".to_owned()));
+        }
+        ("--max-size" | "--free", _) => {
+            "the target is met already, or by models that come before it: `clean preview` with this policy names them"
+        }
+        ("--detached", Some(false)) => "a ref names it",
+        ("--detached", Some(true)) => "no ref names it, and none names another snapshot of its repo",
+        ("--detached", None) => "it is no snapshot of a hub cache, or a ref of its repo cannot be read",
+        ("--broken", _) => "it has files, and its links lead to blobs that are there",
+        ("--superseded", _) => {
+            "no newer revision of it that a ref names, and no finer precision, that passed `mlxman verify` is here"
+        }
+        ("--duplicates", _) => "no other copy of it is here that is known to be the same",
+        _ => "it does not name it",
+    };
+    plain.to_owned()
 }
 
 /// The JSON Schema of an explanation.

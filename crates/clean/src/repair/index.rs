@@ -65,7 +65,7 @@ pub(super) fn rebuild(scan: &Scan, found: &FoundModel, path: &str) -> Result<Rep
         // Nobody counted them anew.
         metadata.remove("total_parameters");
     }
-    let mut document = old.clone();
+    let mut document = old;
     document.insert("metadata".to_owned(), Value::Object(metadata));
     document.insert("weight_map".to_owned(), json!(map));
     let mut bytes = serde_json::to_vec_pretty(&document).map_err(|_| "it cannot be written as JSON")?;

@@ -8,7 +8,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::JournalError;
-use super::journal::{Journal, Purpose, State, TRASH, dir_of, items_of};
+use super::journal::{Journal, Purpose, State, TRASH, dir_of, file_of, items_of, users_draft};
 
 /// What was removed for good.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -81,6 +81,41 @@ pub(super) fn finish(editor: &Editor<'_>, journal: &Journal) -> Result<Freed, Jo
     let system = |what| move |source| JournalError::System { id: id.clone(), what, source };
     let journal_bytes = taken_by_journal(editor.root(), id);
     let mut freed = Freed { id: id.clone(), journal_bytes, ..Freed::default() };
+    remove_items(editor, id, &mut freed)?;
+    if journal.purpose == Purpose::Dedupe {
+        // What is gone is the old copy of something that is still there: it can be made again.
+        journal
+            .becomes(editor, State::Emptying, State::Shared)
+            .map_err(system("its state cannot be written"))?;
+    } else {
+        end(editor, journal).map_err(system("it cannot be removed"))?;
+    }
+    Ok(freed)
+}
+
+/// The same of a journal that cannot be read; the caller asked for it by its name.
+pub(super) fn unreadable(editor: &Editor<'_>, id: &str) -> Result<Freed, JournalError> {
+    let system = |what| move |source| JournalError::System { id: id.to_owned(), what, source };
+    let journal_bytes = taken_by_journal(editor.root(), id);
+    let mut freed = Freed { id: id.to_owned(), journal_bytes, ..Freed::default() };
+    remove_items(editor, id, &mut freed)?;
+    let gone = |done: io::Result<()>| match done {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    };
+    let files = State::ALL.iter().map(|state| file_of(id, *state)).chain([users_draft(id)]);
+    for path in files {
+        gone(editor.remove(&path)).map_err(system("it cannot be removed"))?;
+    }
+    for dir in [items_of(id), dir_of(id)] {
+        gone(editor.remove_dir(&dir)).map_err(system("its directory cannot be removed"))?;
+    }
+    Ok(freed)
+}
+
+/// Removes what lies in a journal's slots.
+fn remove_items(editor: &Editor<'_>, id: &str, freed: &mut Freed) -> Result<(), JournalError> {
+    let system = |what| move |source| JournalError::System { id: id.to_owned(), what, source };
     // Opened anew: some filesystems show in a directory only what was there when it was opened.
     let entries = match editor.root().open_dir_below(&items_of(id)) {
         Ok(dir) => dir.list().map_err(system("its items cannot be read"))?,
@@ -104,15 +139,7 @@ pub(super) fn finish(editor: &Editor<'_>, journal: &Journal) -> Result<Freed, Jo
             freed.freed_bytes = freed.freed_bytes.saturating_add(stat.allocated);
         }
     }
-    if journal.purpose == Purpose::Dedupe {
-        // What is gone is the old copy of something that is still there: it can be made again.
-        journal
-            .becomes(editor, State::Emptying, State::Shared)
-            .map_err(system("its state cannot be written"))?;
-    } else {
-        end(editor, journal).map_err(system("it cannot be removed"))?;
-    }
-    Ok(freed)
+    Ok(())
 }
 
 /// Ends a journal whose items are gone. What somebody else put among them stays, with its directory.

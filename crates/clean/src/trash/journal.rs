@@ -249,7 +249,7 @@ pub enum State {
 }
 
 impl State {
-    const ALL: [State; 6] =
+    pub(super) const ALL: [State; 6] =
         [State::Emptying, State::Undoing, State::Kept, State::Moving, State::Copying, State::Shared];
 
     fn file(self) -> &'static str {
@@ -292,7 +292,7 @@ pub(crate) fn users_draft(id: &str) -> String {
     format!("{TRASH}/{id}/refs.draft")
 }
 
-fn file_of(id: &str, state: State) -> String {
+pub(super) fn file_of(id: &str, state: State) -> String {
     format!("{TRASH}/{id}/{}", state.file())
 }
 

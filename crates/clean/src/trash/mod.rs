@@ -462,6 +462,12 @@ impl<'a> Trash<'a> {
     /// # Errors
     /// See [`JournalError`].
     pub fn empty(&self, id: &str) -> Result<Freed, JournalError> {
+        if mlxman_store::is_safe_component(id)
+            && matches!(Journal::find(self.editor.root(), id), Found::Unreadable(_))
+        {
+            // Nothing can be put back by it, as in a store that was copied; what it keeps can still be freed.
+            return empty::unreadable(&self.editor, id);
+        }
         let (state, journal) = self.kept(id)?;
         if state == State::Shared {
             journal.end_all(&self.editor, State::Shared).map_err(|source| JournalError::System {

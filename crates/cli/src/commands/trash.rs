@@ -44,7 +44,7 @@ fn listing_of(context: &Context, stores: &[StoreSpec]) -> TrashListing {
         if let Some(why) = &entry.problem {
             listing
                 .problems
-                .push(format!("{} in {} cannot be read: {why}; it is left alone", entry.id, entry.store));
+                .push(format!("{0} in {1} cannot be read: {why}; it is left alone (`mlxman trash empty {0}` frees it for good)", entry.id, entry.store));
         }
         listing.entries.push(entry);
     }
@@ -112,7 +112,8 @@ pub(super) fn empty(args: &Empty, context: &Context) -> Result<Verdict> {
         let asked = args.ids.is_empty() || args.ids.contains(&entry.id);
         let is_old = older.is_none_or(|age| entry.created_at.is_some_and(|at| context.now - at > age));
         // What keeps nothing is forgotten only by its name.
-        let is_named = entry.state == Some(State::Shared) && args.ids.contains(&entry.id);
+        let keeps_nothing = entry.state == Some(State::Shared);
+        let is_named = (keeps_nothing || entry.problem.is_some()) && args.ids.contains(&entry.id);
         asked && is_old && (entry.state == Some(State::Kept) || is_named)
     };
     let chosen: Vec<&(StoreSpec, TrashEntry)> = found.iter().filter(|(_, entry)| is_chosen(entry)).collect();

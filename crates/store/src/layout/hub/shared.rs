@@ -204,10 +204,10 @@ impl SharedBlobs {
             if users == Users::Never {
                 held.insert(blob.path.clone());
             }
-            strays.extend(blob.unlisted(&uses).into_iter().filter_map(|user| {
-                // Whoever holds the lock may be about to list it.
-                (lock_of(root, &blob.path) == Held::No).then(|| unlisted_user(blob, user))
-            }));
+            // Whoever holds the lock may be about to list it.
+            let is_settled = |_: &&str| lock_of(root, &blob.path) == Held::No;
+            let unlisted = blob.unlisted(&uses).into_iter().filter(is_settled);
+            strays.extend(unlisted.map(|user| unlisted_user(blob, user)));
             book.add(&blob.stat, blob.certain, users.clone());
             for (_, stat) in &blob.beside {
                 book.add(stat, stat.allocated, users.clone());

@@ -429,8 +429,9 @@ impl<'a> Trash<'a> {
         if let Some(other) = self.holder(&journal) {
             return Err(JournalError::UndoFirst { id: id.to_owned(), other });
         }
-        let before = self.rows_of(id);
-        let slots = slots_of(self.editor.root(), id).len();
+        let root = self.editor.root();
+        let before = rows_of(root, state, &journal);
+        let slots = slots_of(root, id).len();
         let stuck = if state == State::Shared {
             copies::make(&self.editor, &journal)?
         } else {
@@ -439,21 +440,16 @@ impl<'a> Trash<'a> {
             })?;
             self.back(&journal, State::Undoing)?
         };
-        let after = self.rows_of(id);
+        let after = match Journal::find(root, id) {
+            Found::Journal(state, journal) => Some(rows_of(root, state, &journal)),
+            _ => None,
+        };
+        let kept = after.is_some();
+        let after = after.unwrap_or_default();
         let rows =
             before.into_iter().filter(|(row, _)| !after.contains_key(row)).map(|(_, row)| row).collect();
-        let items = slots.saturating_sub(slots_of(self.editor.root(), id).len()) as u64;
-        let kept = self.has(id);
+        let items = slots.saturating_sub(slots_of(root, id).len()) as u64;
         Ok(Undone { store: self.store.clone(), id: id.to_owned(), rows, items, stuck, kept })
-    }
-
-    /// The rows of a journal that can be put back, by their places; none where there is no journal.
-    fn rows_of(&self, id: &str) -> BTreeMap<usize, JournalRow> {
-        let root = self.editor.root();
-        match Journal::find(root, id) {
-            Found::Journal(state, journal) => rows_of(root, state, &journal),
-            _ => BTreeMap::new(),
-        }
     }
 
     /// Removes what a journal keeps, for good; one that says of files that they share what they are made of, and keeps

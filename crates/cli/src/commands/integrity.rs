@@ -7,9 +7,7 @@ use mlxman_clean::filter::quantity::format_age;
 use mlxman_manifest::registry::Checks;
 use mlxman_manifest::{Integrity, Verdict as Found, VerifiedModel};
 use mlxman_verify::Results;
-use mlxman_verify::integrity::{
-    IntegrityOutcome, IntegrityPlan, IntegritySummary, reading_threads, run as check,
-};
+use mlxman_verify::integrity::{IntegrityOutcome, IntegrityPlan, IntegritySummary, run as check};
 
 use super::verify::{Tasks, choose, duration, in_order, keep_absent, looking, tasks};
 use crate::args::Verify;
@@ -41,7 +39,7 @@ pub(super) fn run(args: &Verify, context: &Context) -> Result<Verdict> {
     let plan = IntegrityPlan {
         again: args.again,
         budget,
-        threads: args.jobs.map_or_else(|| reading_threads(cores()), usize::from),
+        threads: args.jobs.map_or_else(cores, usize::from),
         known: &known,
         repo: &repo,
         now,

@@ -201,7 +201,9 @@ pub fn run(
         }
     }
     let started = Instant::now();
-    in_threads(plan.threads.min(room), || shared.work());
+    // Two threads a core, where they can hash in pairs.
+    let threads = if pairs::are_quick() { plan.threads.saturating_mul(2) } else { plan.threads };
+    in_threads(threads.min(room), || shared.work());
     let seconds = started.elapsed().as_secs_f64();
     // What was not reached is told too.
     (0..tasks.len()).for_each(|at| shared.finish(at));
@@ -210,11 +212,6 @@ pub fn run(
     let (checks, _) = checks.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
     observer.keep(checks);
     IntegrityRun { outcomes: outcomes.into_iter().filter_map(OnceLock::into_inner).collect(), summary }
-}
-
-/// How many threads read contents most quickly on so many cores: two a core, where they can hash in pairs.
-pub fn reading_threads(cores: usize) -> usize {
-    if pairs::are_quick() { cores.saturating_mul(2) } else { cores }
 }
 
 /// Does `work` in so many threads, one of them this one.

@@ -6,7 +6,6 @@
 mod expected;
 mod fetch;
 mod hasher;
-mod pairs;
 mod queue;
 mod read;
 mod report;
@@ -30,9 +29,8 @@ use crate::run::{Task, locked};
 use crate::structure::{Structure, check};
 use expected::{Expected, expected};
 use fetch::Origin;
-use pairs::Pairs;
 use queue::{Queue, Waiting};
-use read::{Done, Hashes, Wanted};
+use read::{Done, Hashes, PIECE, Wanted};
 use report::{About, Finding, Row, of_read};
 
 /// How often what was checked is handed over to be kept: so much a run that is killed reads again.
@@ -187,7 +185,6 @@ pub fn run(
         looked: &looked,
         contents: &contents,
         queue: Queue::new(to_read, plan.budget),
-        pairs: Pairs::default(),
         checks: Mutex::new((checks, Instant::now())),
         ends: contents.iter().map(|_| OnceLock::new()).collect(),
         left: left.iter().map(|left| AtomicUsize::new(*left)).collect(),
@@ -201,9 +198,7 @@ pub fn run(
         }
     }
     let started = Instant::now();
-    // Two threads a core, where they can hash in pairs.
-    let threads = if pairs::are_quick() { plan.threads.saturating_mul(2) } else { plan.threads };
-    in_threads(threads.min(room), || shared.work());
+    in_threads(plan.threads.min(room), || shared.work());
     let seconds = started.elapsed().as_secs_f64();
     // What was not reached is told too.
     (0..tasks.len()).for_each(|at| shared.finish(at));
@@ -283,7 +278,6 @@ struct Shared<'a> {
     looked: &'a [Option<Looked>],
     contents: &'a [Content<'a>],
     queue: Queue,
-    pairs: Pairs,
     checks: Mutex<(&'a mut Checks, Instant)>,
     ends: Vec<OnceLock<End>>,
     /// How many contents of each model are still to be read.
@@ -295,7 +289,7 @@ struct Shared<'a> {
 
 impl Shared<'_> {
     fn work(&self) {
-        let mut buffer = Vec::new();
+        let mut buffer = vec![0; PIECE];
         while !self.observer.interrupted() {
             let Some((at, first)) = self.queue.next() else { return };
             let end = self.read(&self.contents[at], first, &mut buffer);
@@ -313,7 +307,7 @@ impl Shared<'_> {
     }
 
     /// Reads a content, and takes note of what was found.
-    fn read(&self, content: &Content<'_>, first: bool, buffer: &mut Vec<u8>) -> End {
+    fn read(&self, content: &Content<'_>, first: bool, buffer: &mut [u8]) -> End {
         let stat = &content.file.stat;
         self.observer.opened(&content.file.real);
         let (should, begun) = {
@@ -341,15 +335,8 @@ impl Shared<'_> {
             !self.observer.interrupted() && self.queue.goes_on(first, read.get())
         };
         let resumes = begun.is_some();
-        let mut wanted = Wanted {
-            scan: content.scan,
-            file: content.file,
-            kinds: &content.kinds,
-            should,
-            pairs: &self.pairs,
-            begun,
-        };
-        let _reader = (content.kinds == [HashKind::Sha256]).then(|| self.pairs.reader());
+        let mut wanted =
+            Wanted { scan: content.scan, file: content.file, kinds: &content.kinds, should, begun };
         let mut done = wanted.read(buffer, &step);
         let as_expected = |hashes: &Hashes| {
             content.hashes.iter().all(|(kind, hash)| hashes.by_kind.get(kind) == Some(hash))

@@ -8,7 +8,6 @@ use mlxman_manifest::registry::{CHUNK, HashKind, Marks};
 use mlxman_store::{FileEntry, Scan, Stat};
 
 use super::hasher::Hasher;
-use super::pairs::Pairs;
 
 /// How much is read at once; a part is a multiple of it.
 pub(super) const PIECE: usize = 1 << 20;
@@ -24,8 +23,6 @@ pub(super) struct Wanted<'a> {
     pub(super) kinds: &'a [HashKind],
     /// The marks of the content that it should be, and that one's hash: a damage is placed by them.
     pub(super) should: Option<(Marks, String)>,
-    /// Where threads meet that hash such contents.
-    pub(super) pairs: &'a Pairs,
     /// The marks up to where an earlier run came: reading goes on there, and then no damage is placed.
     pub(super) begun: Option<Marks>,
 }
@@ -56,7 +53,7 @@ pub(super) struct Hashes {
 impl Wanted<'_> {
     /// Reads it. `step` is told how much was read since it was asked last, and the marks if there is a new one; it
     /// says whether to go on.
-    pub(super) fn read(&self, buffer: &mut Vec<u8>, step: &Step<'_>) -> Done {
+    pub(super) fn read(&self, buffer: &mut [u8], step: &Step<'_>) -> Done {
         match self.try_read(buffer, step) {
             Ok(done) => done,
             // What `Scan::open` says of a file that took another's place; a read never says so.
@@ -65,8 +62,7 @@ impl Wanted<'_> {
         }
     }
 
-    fn try_read(&self, buffer: &mut Vec<u8>, step: &Step<'_>) -> io::Result<Done> {
-        buffer.resize(PIECE, 0);
+    fn try_read(&self, buffer: &mut [u8], step: &Step<'_>) -> io::Result<Done> {
         let mut file = self.scan.open(self.file)?;
         let size = self.file.stat.size;
         if !is_as_seen(&file, &self.file.stat)? {
@@ -109,12 +105,9 @@ impl Wanted<'_> {
                     }
                 }
             }
-            match hashers.as_mut_slice() {
-                // A whole piece: another thread may have one, too.
-                [Hasher::Sha256(hasher)] if read == buffer.len() => self.pairs.update(hasher, buffer)?,
-                hashers => hashers.iter_mut().for_each(|hasher| hasher.update(&buffer[..read])),
-            }
-            place.update(&buffer[..read]);
+            let piece = &buffer[..read];
+            hashers.iter_mut().for_each(|hasher| hasher.update(piece));
+            place.update(piece);
             at += read as u64;
             if at > size {
                 // It grows.

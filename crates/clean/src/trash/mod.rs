@@ -8,27 +8,29 @@ mod carry;
 mod copies;
 mod empty;
 mod journal;
+mod listing;
 mod needed;
 mod steps;
+mod told;
 
-use std::collections::{BTreeMap, HashSet};
 use std::io;
 
 use chrono::{DateTime, Utc};
 use mlxman_manifest::Manifest;
 use mlxman_store::{Before, DirHandle, Editor, LockFile, StoreSpec};
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
 
 pub(crate) use carry::{Carried, TrashError, carry_out, put_times_back, trouble};
 pub(crate) use journal::{TRASH, abandon, draft_slot_of, is_in_trash, prepare, slot_of};
-pub(crate) use steps::{Locks, hint, is_listed, is_shared};
+pub(crate) use steps::{Locks, hint, is_shared};
 
 pub use empty::Freed;
 pub use journal::{Action, DirTimes, Journal, JournalRow, Purpose, Seen, State, Step, journal_schema};
+pub use listing::list;
+pub use told::{JournalError, OpenError, Recovered, TrashEntry, TrashListing, UndoReport, Undone};
 
 use carry::{holds_anything, take_all_back};
 use journal::{Found, JOURNAL_VERSION, dir_of, draft_name, is_believed};
+use listing::{ids, rows_of, slots_of};
 
 /// Its lock: only who holds it changes anything in the trash, or in the store.
 const LOCK: &std::ffi::CStr = c"lock";
@@ -62,178 +64,6 @@ impl Run {
     pub fn new(now: DateTime<Utc>, chance: u64) -> Self {
         Run { id: format!("{}-{:04x}", now.format("%Y%m%dT%H%M%SZ"), chance & 0xffff), now }
     }
-}
-
-/// What was done about a journal that somebody could not end.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[non_exhaustive]
-pub struct Recovered {
-    /// The store, as `KIND=PATH`.
-    pub store: String,
-    /// The journal.
-    pub id: String,
-    /// What was done, in words.
-    pub done: String,
-    /// What could not be put back, and why; it stays in the trash.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub stuck: Vec<String>,
-}
-
-/// One journal of a trash.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[non_exhaustive]
-pub struct TrashEntry {
-    /// The store, as `KIND=PATH`.
-    pub store: String,
-    /// The journal's name, for `undo`.
-    pub id: String,
-    /// When it was made.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub created_at: Option<DateTime<Utc>>,
-    /// Why.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub purpose: Option<Purpose>,
-    /// How far it is.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub state: Option<State>,
-    /// Whether another user wrote it: it is put back only when it is named.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub foreign: bool,
-    /// What lies in it.
-    pub rows: Vec<JournalRow>,
-    /// Things that are kept.
-    pub items: u64,
-    /// What the filesystem gets back when it is emptied.
-    pub reclaimable_bytes: u64,
-    /// Why it cannot be read; it is left alone then.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub problem: Option<String>,
-}
-
-/// What came of an undo.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[non_exhaustive]
-pub struct Undone {
-    /// The store, as `KIND=PATH`.
-    pub store: String,
-    /// The journal.
-    pub id: String,
-    /// The rows that were put back.
-    pub rows: Vec<JournalRow>,
-    /// Files and links that left the trash.
-    #[serde(default)]
-    pub items: u64,
-    /// What could not be put back, and why.
-    pub stuck: Vec<String>,
-    /// Whether something of it is still kept, to be put back another time.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub kept: bool,
-}
-
-/// What `trash list` and `trash empty` print.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[schemars(title = "mlxman trash")]
-#[non_exhaustive]
-pub struct TrashListing {
-    /// What is kept, oldest first.
-    pub entries: Vec<TrashEntry>,
-    /// What was freed for good.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub freed: Vec<Freed>,
-    /// What the filesystems got back.
-    pub freed_bytes: u64,
-    /// What they got back besides: the journals themselves, with their directories.
-    #[serde(default)]
-    pub journal_bytes: u64,
-    /// What they get back when the rest is emptied.
-    pub reclaimable_bytes: u64,
-    /// What went wrong.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub problems: Vec<String>,
-}
-
-/// What `undo` prints.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[schemars(title = "mlxman undo")]
-#[non_exhaustive]
-pub struct UndoReport {
-    /// What was put back, by store.
-    pub undone: Vec<Undone>,
-    /// What went wrong.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub problems: Vec<String>,
-}
-
-/// What keeps a trash from being opened.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum OpenError {
-    /// Somebody else changes the store just now.
-    #[error("another mlxman changes {store} just now; try again when it is done")]
-    Busy {
-        /// The store.
-        store: String,
-    },
-    /// The system said no.
-    #[error(
-        "the trash of {store} cannot be used: {source}; is {TRASH} in it a directory that you may write to?"
-    )]
-    System {
-        /// The store.
-        store: String,
-        /// What it said.
-        source: io::Error,
-    },
-}
-
-/// What makes an undo or an emptying impossible.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum JournalError {
-    /// There is no such journal.
-    #[error("there is nothing called {id} in the trash; `mlxman trash list` shows what there is")]
-    Unknown {
-        /// What was asked for.
-        id: String,
-    },
-    /// It cannot be read.
-    #[error("the journal {id} cannot be read ({why}); its files lie in {TRASH}/{id}/items of {store}")]
-    Unreadable {
-        /// The journal.
-        id: String,
-        /// The store.
-        store: String,
-        /// Why.
-        why: String,
-    },
-    /// Something else that was taken later has what this one's links lead to.
-    #[error(
-        "{id}: what its links lead to was removed later, as {other}: undo that first (`mlxman undo {other}`)"
-    )]
-    UndoFirst {
-        /// The journal.
-        id: String,
-        /// The one that has it.
-        other: String,
-    },
-    /// Something needs what it keeps.
-    #[error("{id} is not emptied: {by}")]
-    Needed {
-        /// The journal.
-        id: String,
-        /// Who, and what to do.
-        by: String,
-    },
-    /// The system said no in the middle; whoever comes next goes on.
-    #[error("{id}: {what}: {source}; nothing is lost, try again")]
-    System {
-        /// The journal.
-        id: String,
-        /// What was being done.
-        what: &'static str,
-        /// What it said.
-        source: io::Error,
-    },
 }
 
 impl<'a> Trash<'a> {
@@ -537,101 +367,4 @@ impl Drop for Trash<'_> {
         }
         drop(self.lock.take());
     }
-}
-
-fn ids(root: &DirHandle) -> io::Result<Vec<String>> {
-    let dir = match root.open_dir_below(TRASH) {
-        Ok(dir) => dir,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(error) => return Err(error),
-    };
-    let mut ids = Vec::new();
-    dir.for_each(|entry| {
-        if entry.stat.kind == mlxman_store::EntryKind::Dir {
-            ids.extend(entry.name().map(str::to_owned));
-        }
-    })?;
-    ids.sort();
-    Ok(ids)
-}
-
-/// What lies in a store's trash, oldest first; nothing is changed.
-///
-/// # Errors
-/// When the trash cannot be read.
-pub fn list(spec: &StoreSpec, root: &DirHandle) -> io::Result<Vec<TrashEntry>> {
-    let mut entries = Vec::new();
-    for id in ids(root)?.into_iter().filter(|id| draft_name(id).is_none()) {
-        let kept = empty::weigh(root, &id);
-        let mut entry = TrashEntry {
-            store: spec.id(),
-            id: id.clone(),
-            created_at: None,
-            purpose: None,
-            state: None,
-            foreign: false,
-            rows: Vec::new(),
-            items: kept.items,
-            reclaimable_bytes: kept.freed_bytes,
-            problem: None,
-        };
-        match Journal::find(root, &id) {
-            Found::Journal(state, journal) => {
-                entry.created_at = Some(journal.created_at);
-                entry.purpose = Some(journal.purpose);
-                entry.state = Some(state);
-                entry.foreign = journal.foreign;
-                entry.rows = rows_of(root, state, &journal).into_values().collect();
-            }
-            Found::Unreadable(why) => entry.problem = Some(why),
-            Found::Nothing if kept.items == 0 => continue,
-            Found::Nothing => entry.problem = Some("its journal is not there".to_owned()),
-        }
-        entries.push(entry);
-    }
-    Ok(entries)
-}
-
-/// The rows of a journal that can be put back, by their places.
-fn rows_of(root: &DirHandle, state: State, journal: &Journal) -> BTreeMap<usize, JournalRow> {
-    match state {
-        State::Shared | State::Copying => copies::shared_rows(root, journal),
-        _ => kept_rows(root, journal),
-    }
-}
-
-/// The numbers of the slots in which a journal keeps something.
-fn slots_of(root: &DirHandle, id: &str) -> HashSet<usize> {
-    let mut slots = HashSet::new();
-    if let Ok(dir) = root.open_dir_below(&journal::items_of(id)) {
-        let _ = dir.for_each(|entry| slots.extend(entry.name().and_then(|name| name.parse::<usize>().ok())));
-    }
-    slots
-}
-
-/// The rows of a journal that were done, as far as that can be seen: what they took is kept, what they put in place is
-/// there, and directories are gone or made.
-fn kept_rows(root: &DirHandle, journal: &Journal) -> BTreeMap<usize, JournalRow> {
-    let slots = slots_of(root, &journal.id);
-    let is_done = |step: &Step| match &step.action {
-        Action::Put { path, slot, seen } => {
-            let is_there = |stat: mlxman_store::Stat| (stat.dev, stat.ino) == (seen.device, seen.inode);
-            !slots.contains(slot) && root.stat_below(path).is_ok_and(is_there)
-        }
-        Action::RemoveDir { path, .. } => {
-            root.stat_below(path).err().is_some_and(|error| error.kind() == io::ErrorKind::NotFound)
-        }
-        Action::List { payload, line } => is_listed(root, payload, line),
-        action => action.slot().is_some_and(|slot| slots.contains(&slot)),
-    };
-    let takes = |step: &Step| matches!(step.action, Action::Take { .. } | Action::Exchange { .. });
-    let is_kept = |row: usize| {
-        let own = || journal.steps.iter().filter(|step| step.rows.contains(&row));
-        // That a directory is gone may be somebody else's doing: what a row took says more.
-        let any_taken = own().any(takes);
-        own().filter(|step| takes(step) || !any_taken).any(is_done)
-            || own().any(|step| matches!(step.action, Action::Put { .. }) && is_done(step))
-    };
-    let rows = journal.rows.iter().enumerate().filter(|(row, _)| is_kept(*row));
-    rows.map(|(row, told)| (row, told.clone())).collect()
 }

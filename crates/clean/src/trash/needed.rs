@@ -4,8 +4,9 @@ use std::collections::{HashMap, HashSet};
 
 use mlxman_store::{DirHandle, EntryKind};
 
+use super::Trash;
 use super::journal::{Action, Found, Journal, State, draft_name};
-use super::{Trash, ids, slots_of};
+use super::listing::{ids, slots_of};
 use crate::plan::ItemKind;
 
 /// Deeper directories are in no snapshot.

@@ -7,7 +7,7 @@ use std::cell::RefCell;
 use std::ffi::{CStr, CString};
 use std::fs::File;
 use std::io::{self, Write as _};
-use std::os::fd::AsFd as _;
+use std::os::fd::AsFd;
 use std::rc::Rc;
 
 use rustix::fs::{AtFlags, Gid, Mode, OFlags, RenameFlags, Timespec, Timestamps, Uid};
@@ -128,7 +128,9 @@ impl<'a> Editor<'a> {
         let dir = dir.get(self.root);
         (self.before)(Change::MakeDir)?;
         rustix::fs::mkdirat(dir, &name, Mode::from_raw_mode(0o777))?;
-        give_away(dir, &name);
+        if rustix::process::geteuid().is_root() {
+            give_away(dir, dir.open_dir(&name)?);
+        }
         let Some(wanted) = attributes else { return Ok(()) };
         (self.before)(Change::Attributes)?;
         let made = dir.open_dir(&name)?;
@@ -145,9 +147,8 @@ impl<'a> Editor<'a> {
     pub fn make_link(&self, path: &str, target: &str) -> io::Result<()> {
         let (dir, name) = self.place(path)?;
         (self.before)(Change::MakeLink)?;
-        rustix::fs::symlinkat(target, dir.get(self.root), &name)?;
-        give_away(dir.get(self.root), &name);
-        Ok(())
+        // Nobody asks whose a link is, and it cannot be given away by itself: see `give_away`.
+        Ok(rustix::fs::symlinkat(target, dir.get(self.root), &name)?)
     }
 
     /// Makes a file with this content and permissions (as the umask allows), which lasts when this returns.
@@ -160,7 +161,7 @@ impl<'a> Editor<'a> {
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let mode = Mode::from_raw_mode(mode as rustix::fs::RawMode);
         let mut file = File::from(rustix::fs::openat(dir.get(self.root), &name, flags, mode)?);
-        give_away(dir.get(self.root), &name);
+        give_away(dir.get(self.root), &file);
         // A kill may come in the middle of a file.
         let (head, tail) = bytes.split_at(bytes.len() / 2);
         file.write_all(head)?;
@@ -326,17 +327,17 @@ impl Dir {
     }
 }
 
-/// What root makes in a directory of somebody else is theirs: they could not use their own store otherwise.
-fn give_away(dir: &DirHandle, name: &CStr) {
+/// What root made in a directory of somebody else becomes theirs: they could not use their own store otherwise. It is given
+/// by what is open and was made just now, never by its name: they may have put another thing in its place.
+fn give_away(dir: &DirHandle, made: impl AsFd) {
     if !rustix::process::geteuid().is_root() {
         return;
     }
-    if let Ok(of) = rustix::fs::fstat(dir)
-        && of.st_uid != 0
-    {
-        let (uid, gid) = (Uid::from_raw(of.st_uid), Gid::from_raw(of.st_gid));
+    let (Ok(of), Ok(is)) = (rustix::fs::fstat(dir), rustix::fs::fstat(&made)) else { return };
+    let is_file = rustix::fs::FileType::from_raw_mode(is.st_mode) == rustix::fs::FileType::RegularFile;
+    if of.st_uid != 0 && is.st_uid == 0 && (!is_file || is.st_nlink == 1) {
         // A filesystem without owners has nothing to give.
-        let _ = rustix::fs::chownat(dir, name, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW);
+        let _ = rustix::fs::fchown(&made, Some(Uid::from_raw(of.st_uid)), Some(Gid::from_raw(of.st_gid)));
     }
 }
 
@@ -359,8 +360,15 @@ impl DirHandle {
         use rustix::fs::FlockOperation::{LockExclusive, NonBlockingLockExclusive};
         loop {
             let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-            let file = File::from(rustix::fs::openat(self, name, flags, Mode::from_raw_mode(0o666))?);
-            give_away(self, name);
+            let mode = Mode::from_raw_mode(0o666);
+            let file = match rustix::fs::openat(self, name, flags | OFlags::EXCL, mode) {
+                Ok(made) => {
+                    give_away(self, &made);
+                    File::from(made)
+                }
+                Err(Errno::EXIST) => File::from(rustix::fs::openat(self, name, flags, mode)?),
+                Err(error) => return Err(error.into()),
+            };
             if !file.metadata()?.is_file() {
                 return Err(io::Error::new(io::ErrorKind::InvalidInput, "the lock is no regular file"));
             }

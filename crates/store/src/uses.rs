@@ -146,8 +146,9 @@ impl UseLog {
         // Where another is written meanwhile, what is appended to this one is in neither.
         let mut file = loop {
             let file = self.open(OFlags::RDWR | OFlags::APPEND | OFlags::CREATE)?;
-            // Where the filesystem has no locks there is none to take.
-            let _ = file.lock_shared();
+            // Whoever is in the middle of a line is waited for: its beginning alone would look like what a kill left. Where the
+            // filesystem has no locks there is none to take.
+            let _ = file.lock();
             if self.is_current(&file)? {
                 break file;
             }

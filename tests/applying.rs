@@ -522,3 +522,48 @@ fn what_lies_in_the_trash_is_no_model_and_needs_nothing() {
         "the trash is counted"
     );
 }
+
+/// What was asked for by `--store` is undone by it, and the words say so.
+#[test]
+fn words_on_undo_name_the_store_that_was_named() {
+    let lab = Lab::new();
+    let other = mlxman_testkit::HubStore::create(lab.sandbox.root().join("other"));
+    let _ = other.repo("acme/one").snapshot(&four_bit(1).files()).with_ref("main");
+    old_below(other.root(), 30 * DAY);
+    let store = format!("hub={}", other.root().display());
+    let _ = lab.run(["--store", &store, "sync", "--fast"]).success();
+    let out = lab.run(["--store", &store, "clean", "apply", "--models", "acme/one", "--yes"]).success();
+    assert!(out.stderr.contains(&format!("mlxman undo --store {store}")), "{out}");
+    // What is gone is no row, unless records are asked for.
+    let gone = |more: &[&str]| {
+        let args = ["--store", store.as_str(), "clean", "preview", "--models", "acme/one"];
+        candidates(&lab.json(args.iter().chain(more)))
+    };
+    assert!(gone(&[]).is_empty());
+    assert_eq!(gone(&["--missing-only"]), ["acme/one".to_owned()].into());
+    let _ = lab.run(["--store", &store, "undo"]).success();
+    assert!(other.repo("acme/one").path().join("refs/main").exists());
+}
+
+/// A directory that is made again has what a file manager or an access control list kept of it.
+#[test]
+fn extended_attributes_of_directories_come_back() {
+    let (lab, _) = lab();
+    let dir = lab.hub.root().join("models--acme--qwen/snapshots");
+    let set = std::process::Command::new("python3")
+        .args(["-c", "import os, sys; os.setxattr(sys.argv[1], 'user.mark', b'mine')"])
+        .arg(&dir)
+        .output();
+    if !set.is_ok_and(|set| set.status.success()) {
+        return crate::lab::left_out("extended attributes cannot be set here");
+    }
+    let _ = lab.run(["clean", "apply", "--models", "acme/qwen", "--yes"]).success();
+    assert!(!dir.exists());
+    let _ = lab.run(["undo"]).success();
+    let read = std::process::Command::new("python3")
+        .args(["-c", "import os, sys; print(os.getxattr(sys.argv[1], 'user.mark').decode(), end='')"])
+        .arg(&dir)
+        .output()
+        .expect("it was there a moment ago");
+    assert_eq!(String::from_utf8_lossy(&read.stdout), "mine");
+}

@@ -490,3 +490,49 @@ fn only_the_weights_that_are_missed_are_linked() {
         changes[0]["path"].as_str().is_some_and(|path| path.ends_with("model-00002-of-00002.safetensors"))
     );
 }
+
+/// Some models have tensors in files beside the numbered ones: an index that is made again names those, too.
+#[test]
+fn an_index_that_is_made_again_loses_no_tensor() {
+    use mlxman_testkit::safetensors::{Dtype, Tensor, header};
+    let (lab, folder) = Lab::with_folder();
+    let dir = folder.model("sharded", &four_bit(1).shards(2).files());
+    let mut extra = header(&[Tensor::new("mtp.weight", Dtype::BF16, &[4])], &[("format", "mlx")]);
+    extra.extend([0; 8]);
+    fs_err::write(dir.join("mtp.safetensors"), extra).expect("written");
+    let path = dir.join("model.safetensors.index.json");
+    let mut index: Value = serde_json::from_slice(&fs_err::read(&path).expect("the index")).expect("JSON");
+    let map = index["weight_map"].as_object_mut().expect("a map");
+    // One of them is in the other file.
+    let (name, shard) =
+        map.iter().next().map(|(name, shard)| (name.clone(), shard.clone())).expect("a tensor");
+    let other = map.values().find(|one| **one != shard).expect("two shards").clone();
+    map.insert(name.clone(), other);
+    map.insert("mtp.weight".to_owned(), json!("mtp.safetensors"));
+    index["x_note"] = json!("mine");
+    fs_err::write(&path, index.to_string()).expect("written");
+    old_below(folder.root(), DAY);
+    let _ = lab.run(["doctor", "--fix", "--yes"]);
+    let made: Value = serde_json::from_slice(&fs_err::read(&path).expect("the index")).expect("JSON");
+    assert_eq!(made["weight_map"][&name], shard, "{made:#}");
+    assert_eq!(made["weight_map"]["mtp.weight"], "mtp.safetensors", "{made:#}");
+    assert_eq!(made["x_note"], "mine", "{made:#}");
+}
+
+/// A link that somebody made to a file of their own is meant so, and takes no room from its repo's blobs.
+#[test]
+fn a_link_to_a_file_of_ones_own_stays() {
+    let lab = Lab::new();
+    let snapshot = tiny(&lab);
+    let mine = lab.sandbox.work().join("mine.safetensors");
+    fs_err::write(&mine, [1; 3000]).expect("written");
+    let link = snapshot.path().join("model.safetensors");
+    remove(&link);
+    symlink(&mine, &link).expect("linked");
+    old_below(lab.hub.root(), DAY);
+    let found = finding(&doctor(&lab, &[]), "link_outside_store");
+    assert_eq!(repair(&found), "none", "{found:#}");
+    let plan = lab.preview(&["--models", "acme/tiny"]);
+    let row = &plan["candidates"][0];
+    assert!(row["reclaimable_bytes"].as_u64() > Some(12_288), "its blobs go with it: {row:#}");
+}

@@ -271,7 +271,7 @@ impl Editor<'_> {
         let (dir, name) = self.place(path)?;
         let dir = dir.get(self.root()).open_dir(&name)?;
         // Most have none, and that takes one question.
-        match rustix::fs::flistxattr(&dir, [0u8; 0].as_mut_slice()) {
+        match rustix::fs::flistxattr_query(&dir) {
             Ok(0) | Err(Errno::NOTSUP | Errno::NOSYS) => Ok(Vec::new()),
             _ => xattrs(dir.as_fd()),
         }
@@ -306,7 +306,7 @@ fn xattrs(file: BorrowedFd<'_>) -> io::Result<Extended> {
     let mut found = Vec::new();
     for name in names[..length].split(|byte| *byte == 0).filter(|name| !name.is_empty()) {
         let name = CString::new(name)?;
-        let size = rustix::fs::fgetxattr(file, &name, [0u8; 0].as_mut_slice())?;
+        let size = rustix::fs::fgetxattr_query(file, &name)?;
         let mut value = vec![0; size];
         let length = rustix::fs::fgetxattr(file, &name, value.as_mut_slice())?;
         value.truncate(length);
@@ -427,6 +427,27 @@ mod tests {
         copy.write_all_at(b"x", 20 << 20).unwrap();
         assert!(!same_content(file, &copy, &go_on).unwrap());
         assert!(!same_attributes(file, &copy).unwrap());
+    }
+
+    #[test]
+    fn extended_attributes_are_compared_and_kept_with_their_values() {
+        let (dir, root) = root();
+        let editor = Editor::new(&root, &|_| Ok(()));
+        let make = |name: &str, value: &[u8]| {
+            let path = dir.path().join(name);
+            let file = std::fs::File::options().create_new(true).write(true).read(true).open(path).unwrap();
+            rustix::fs::fsetxattr(&file, "user.mark", value, XattrFlags::empty()).map(|()| file)
+        };
+        // Not every filesystem has them.
+        let (Ok(one), Ok(two)) = (make("one", b"mine"), make("two", b"theirs")) else { return };
+        assert!(!same_attributes(&one, &two).unwrap());
+        editor.dress("two", &one).unwrap();
+        assert!(same_attributes(&one, &two).unwrap());
+        assert_eq!(xattrs(two.as_fd()).unwrap(), [(CString::from(c"user.mark"), b"mine".to_vec())]);
+        fs_err::create_dir(dir.path().join("dir")).unwrap();
+        let extended = xattrs(one.as_fd()).unwrap();
+        editor.extend_dir("dir", &extended).unwrap();
+        assert_eq!(editor.extended_of_dir("dir").unwrap(), extended);
     }
 
     #[test]

@@ -371,3 +371,54 @@ fn a_pin_holds_when_the_volume_comes_back_under_another_name() {
     assert_eq!(plan["candidates"], json!([]), "{plan:#}");
     assert_eq!(kept(&plan), [("acme/one".to_owned(), "pinned_elsewhere".to_owned())]);
 }
+
+/// What a check found damaged stands for nobody: neither for an older revision, nor for a copy.
+#[test]
+fn what_is_damaged_replaces_nothing() {
+    let lab = Lab::new();
+    let repo = lab.hub.repo("acme/one");
+    let old = repo.snapshot_at(&"1".repeat(40), &four_bit(1).files());
+    let new = repo.snapshot_at(&"2".repeat(40), &four_bit(2).files()).with_ref("main");
+    old_below(lab.hub.root(), 100 * DAY);
+    lab.sync();
+    let named = |args: &[&str]| candidates(&lab.preview(args));
+    let of_old = format!("acme/one@{}", &old.commit[..8]);
+    assert_eq!(named(&["--keep-last", "1"]), [of_old.clone()].into());
+    assert_eq!(named(&[]), [of_old].into());
+    let mut bytes = fs_err::read(new.blob_of("model.safetensors")).expect("weights");
+    let last = bytes.len() - 1;
+    bytes[last] ^= 1;
+    fs_err::write(new.blob_of("model.safetensors"), bytes).expect("written");
+    old_below(lab.hub.root(), 100 * DAY);
+    let _ = lab.run(["verify", "--level", "integrity"]).expect_code(1);
+    assert!(named(&["--keep-last", "1"]).is_empty());
+    assert!(named(&["--detached"]).is_empty());
+    assert!(named(&[]).is_empty());
+    // And everybody is told.
+    let doctor = lab.run(["doctor", "--json"]).expect_code(1).json();
+    let found = doctor["repairs"]["findings"].as_array().expect("findings").iter();
+    let damaged: Vec<&Value> = found.filter(|one| one["kind"] == "content_damaged").collect();
+    assert_eq!(damaged.len(), 1, "{doctor:#}");
+    assert!(damaged[0]["command"].as_str().is_some_and(|command| command.contains("--level integrity")));
+    assert!(lab.run(["path", "acme/one@main"]).expect_code(1).stderr.contains("damaged"));
+}
+
+/// Who pins a model by its name means what that name is after the next download, too.
+#[test]
+fn a_pin_holds_for_the_next_revision() {
+    let lab = Lab::new();
+    let repo = lab.hub.repo("acme/one");
+    let _ = repo.snapshot_at(&"1".repeat(40), &four_bit(1).files()).with_ref("main");
+    lab.sync();
+    let _ = lab.run(["pin", "acme/one"]).success();
+    let _ = repo.snapshot_at(&"2".repeat(40), &four_bit(2).files()).with_ref("main");
+    old_below(lab.hub.root(), 100 * DAY);
+    let plan = lab.preview(&["--older-than", "1d"]);
+    assert!(candidates(&plan).is_empty(), "{plan:#}");
+    let plan = lab.preview(&["--models", "acme/one"]);
+    assert!(candidates(&plan).is_empty(), "{plan:#}");
+    let reasons = plan["kept"].to_string();
+    assert!(reasons.contains("mlxman unpin acme/one@11111111"), "{reasons}");
+    let _ = lab.run(["unpin", "acme/one@11111111"]).success();
+    assert!(!candidates(&lab.preview(&["--models", "acme/one"])).is_empty());
+}

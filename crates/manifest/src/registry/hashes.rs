@@ -3,12 +3,12 @@
 use crate::threads::side_by_side;
 use std::collections::HashMap;
 use std::fs::File;
-use std::io;
+use std::io::{self, Read as _, Seek as _};
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use mlxman_store::{FileEntry, Scan, Stat};
+use mlxman_store::{FileEntry, Scan, Stat, mapped};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
@@ -17,6 +17,9 @@ const LARGE: u64 = 32 << 20;
 
 /// How much is hashed between two looks at whether to stop.
 const STRIDE: usize = 64 << 20;
+
+/// How much of a file is mapped at once: smaller windows are slower, as all cores wait where one ends.
+const WINDOW: usize = 4 * STRIDE;
 
 /// How often what was hashed so far is saved.
 const SAVE_EVERY: Duration = Duration::from_secs(10);
@@ -132,19 +135,23 @@ pub(super) fn hash(
         }
         !result.interrupted
     };
+    let of_job = |job: &Job<'_>, on_all_cores| -> io::Result<Option<String>> {
+        let file = job.scan.open(job.file)?;
+        let hash = of_file(&file, &job.file.real, on_all_cores, &progress)?;
+        if hash.is_some() && !job.file.stat.still_holds(&file)? {
+            return Err(io::Error::other("it changed while it was read"));
+        }
+        Ok(hash)
+    };
     for job in large {
-        let outcome =
-            job.scan.open(job.file).and_then(|file| of_file(&file, &job.file.real, true, &progress));
+        let outcome = of_job(job, true);
         if !take(hashes, job, outcome) {
             return result;
         }
     }
     for batch in small.chunks(1024) {
-        let of_job = |job: &&Job<'_>| {
-            job.scan.open(job.file).and_then(|file| of_file(&file, &job.file.real, false, &progress))
-        };
         let outcomes: Vec<io::Result<Option<String>>> =
-            side_by_side(|| batch.par_iter().map(of_job).collect());
+            side_by_side(|| batch.par_iter().map(|job| of_job(job, false)).collect());
         let mut go_on = true;
         for (job, outcome) in batch.iter().zip(outcomes) {
             go_on &= take(hashes, job, outcome);
@@ -163,26 +170,55 @@ fn of_file(
     on_all_cores: bool,
     progress: &(dyn Fn(u64, &str) -> bool + Sync),
 ) -> io::Result<Option<String>> {
+    let size = file.metadata()?.len();
     let mut hasher = blake3::Hasher::new();
-    if file.metadata()?.len() == 0 {
+    if size == 0 {
         return Ok(progress(0, name).then(|| hasher.finalize().to_hex().to_string()));
     }
-    #[expect(unsafe_code, reason = "a memory map is what makes hashing as fast as memory is")]
-    // SAFETY: the map is only read. A blob in a store is written once under another name and then renamed, so its
-    // content does not change under the map; should somebody truncate it all the same, the process gets a SIGBUS, and
-    // what was hashed before has been saved.
-    let map = unsafe { memmap2::Mmap::map(file)? };
-    #[cfg(unix)]
-    let _ = map.advise(memmap2::Advice::Sequential);
-    for part in map.chunks(STRIDE) {
+    let update = |hasher: &mut blake3::Hasher, part: &[u8]| {
         if on_all_cores {
             side_by_side(|| hasher.update_rayon(part).count());
         } else {
             hasher.update(part);
         }
-        if !progress(part.len() as u64, name) {
-            return Ok(None);
+    };
+    let mut at = 0;
+    while at < size {
+        let len = (size - at).min(WINDOW as u64) as usize;
+        let hashed = mapped(file, at, len, |bytes| {
+            bytes.chunks(STRIDE).all(|part| {
+                update(&mut hasher, part);
+                progress(part.len() as u64, name)
+            })
+        });
+        match hashed {
+            Ok(true) => at += len as u64,
+            Ok(false) => return Ok(None),
+            // It is cut, or the disk has an error, or no file can be mapped here: reading it says which.
+            Err(_) => return copied(file, name, progress),
         }
     }
     Ok(Some(hasher.finalize().to_hex().to_string()))
+}
+
+/// As [`of_file`], from the beginning and by reading.
+fn copied(
+    mut file: &File,
+    name: &str,
+    progress: &(dyn Fn(u64, &str) -> bool + Sync),
+) -> io::Result<Option<String>> {
+    file.rewind()?;
+    let mut hasher = blake3::Hasher::new();
+    let mut buffer = vec![0; 1 << 20];
+    loop {
+        let read = match file.read(&mut buffer) {
+            Ok(0) => return Ok(Some(hasher.finalize().to_hex().to_string())),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            other => other?,
+        };
+        hasher.update(&buffer[..read]);
+        if !progress(read as u64, name) {
+            return Ok(None);
+        }
+    }
 }

@@ -2,15 +2,20 @@
 
 use std::collections::BTreeMap;
 use std::io::{self, Read};
-use std::os::unix::fs::MetadataExt as _;
 
 use mlxman_manifest::registry::{CHUNK, HashKind, Marks};
-use mlxman_store::{FileEntry, Scan, Stat};
+use mlxman_store::{FileEntry, Scan, mapped};
 
 use super::hasher::Hasher;
 
 /// How much is read at once; a part is a multiple of it.
 pub(super) const PIECE: usize = 1 << 20;
+
+/// How much of a file is mapped at once; a part is a multiple of it.
+const WINDOW: usize = 16 << 20;
+
+/// What is smaller is copied: to map it would take longer.
+const MAPPED: u64 = 1 << 20;
 
 /// See [`Wanted::read`].
 pub(super) type Step<'a> = dyn Fn(u64, Option<&[String]>) -> bool + 'a;
@@ -65,11 +70,53 @@ impl Wanted<'_> {
     fn try_read(&self, buffer: &mut [u8], step: &Step<'_>) -> io::Result<Done> {
         let mut file = self.scan.open(self.file)?;
         let size = self.file.stat.size;
-        if !is_as_seen(&file, &self.file.stat)? {
+        if !self.file.stat.still_holds(&file)? {
             return Ok(Done::Changed);
         }
         // The kernel may read ahead further than usual; where it does not take the advice, nothing is lost.
         let _ = advise(&file);
+        let mut progress = self.begin();
+        let mut flow = Flow::Goes;
+        if size >= MAPPED {
+            while flow == Flow::Goes && progress.at < size {
+                let (at, len) = (progress.at, (size - progress.at).min(WINDOW as u64) as usize);
+                let pieces = |bytes: &[u8]| {
+                    bytes
+                        .chunks(PIECE)
+                        .map(|piece| progress.take(piece, step))
+                        .find(|flow| *flow != Flow::Goes)
+                };
+                match mapped(&file, at, len, pieces) {
+                    Ok(went) => flow = went.unwrap_or(Flow::Goes),
+                    // It is cut, or the disk has an error, or no file can be mapped here: reading it will tell.
+                    Err(_) => {
+                        progress = self.begin();
+                        break;
+                    }
+                }
+            }
+        }
+        io::Seek::seek(&mut file, io::SeekFrom::Start(progress.at))?;
+        while flow == Flow::Goes {
+            match fill(&mut file, buffer)? {
+                0 => break,
+                read => flow = progress.take(&buffer[..read], step),
+            }
+        }
+        match flow {
+            Flow::Stops => return Ok(Done::Stopped(progress.marks())),
+            Flow::Grows => return Ok(Done::Changed),
+            Flow::Goes if progress.at != size || !self.file.stat.still_holds(&file)? => {
+                return Ok(Done::Changed);
+            }
+            Flow::Goes => {}
+        }
+        Ok(Done::Whole(progress.finish()))
+    }
+
+    /// At the beginning, or where an earlier run came to.
+    fn begin(&self) -> Progress<'_> {
+        let size = self.file.stat.size;
         let begun = self.begun.as_ref().filter(|begun| {
             self.kinds == [begun.kind] && (begun.at.len() as u64).saturating_mul(CHUNK) < size
         });
@@ -84,60 +131,71 @@ impl Wanted<'_> {
                 }
             }
         }
-        let mut at = marks.len() as u64 * CHUNK;
-        if at > 0 {
-            io::Seek::seek(&mut file, io::SeekFrom::Start(at))?;
-        }
         let should = self.should.as_ref().filter(|(should, _)| Some(&should.kind) == self.kinds.first());
-        let mut place = Place::new(should.filter(|_| marks.is_empty()), size);
-        loop {
-            let read = fill(&mut file, buffer)?;
-            if read == 0 {
-                break;
-            }
-            let part_ends = at > 0 && at.is_multiple_of(CHUNK) && at / CHUNK > marks.len() as u64;
-            if part_ends {
-                for (index, hasher) in hashers.iter_mut().enumerate() {
-                    let mark = hasher.mark();
-                    if index == 0 {
-                        place.part_ends(&mark);
-                        marks.push(mark);
-                    }
-                }
-            }
-            let piece = &buffer[..read];
-            hashers.iter_mut().for_each(|hasher| hasher.update(piece));
-            place.update(piece);
-            at += read as u64;
-            if at > size {
-                // It grows.
-                return Ok(Done::Changed);
-            }
-            if !step(read as u64, part_ends.then_some(marks.as_slice())) && at < size {
-                let kind = self.kinds.first().copied().filter(|_| self.kinds.len() == 1 && !marks.is_empty());
-                return Ok(Done::Stopped(kind.map(|kind| Marks { kind, at: marks })));
-            }
-        }
-        if at != size || !is_as_seen(&file, &self.file.stat)? {
-            return Ok(Done::Changed);
-        }
-        let mut hashes = Hashes::default();
-        for (kind, hasher) in self.kinds.iter().zip(hashers) {
-            hashes.by_kind.insert(*kind, hasher.finish());
-        }
-        hashes.marks =
-            self.kinds.first().filter(|_| !marks.is_empty()).map(|kind| Marks { kind: *kind, at: marks });
-        hashes.differs = place.finish();
-        Ok(Done::Whole(hashes))
+        let place = Place::new(should.filter(|_| marks.is_empty()), size);
+        Progress { kinds: self.kinds, size, at: marks.len() as u64 * CHUNK, hashers, marks, place }
     }
 }
 
-/// Whether an open file is as the walk saw it.
-fn is_as_seen(file: &std::fs::File, stat: &Stat) -> io::Result<bool> {
-    let now = file.metadata()?;
-    let ns = |seconds: i64, ns: i64| seconds.saturating_mul(1_000_000_000).saturating_add(ns);
-    Ok((now.len(), ns(now.mtime(), now.mtime_nsec()), ns(now.ctime(), now.ctime_nsec()))
-        == (stat.size, stat.mtime_ns, stat.ctime_ns))
+/// Whether reading goes on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Flow {
+    Goes,
+    /// It was told to stop.
+    Stops,
+    /// There is more than there was.
+    Grows,
+}
+
+/// How far a content was read.
+struct Progress<'a> {
+    kinds: &'a [HashKind],
+    size: u64,
+    at: u64,
+    hashers: Vec<Hasher>,
+    marks: Vec<String>,
+    place: Place<'a>,
+}
+
+impl Progress<'_> {
+    /// Takes the next piece, which ends where a part does or before.
+    fn take(&mut self, piece: &[u8], step: &Step<'_>) -> Flow {
+        let part_ends =
+            self.at > 0 && self.at.is_multiple_of(CHUNK) && self.at / CHUNK > self.marks.len() as u64;
+        if part_ends {
+            for (index, hasher) in self.hashers.iter_mut().enumerate() {
+                let mark = hasher.mark();
+                if index == 0 {
+                    self.place.part_ends(&mark);
+                    self.marks.push(mark);
+                }
+            }
+        }
+        self.hashers.iter_mut().for_each(|hasher| hasher.update(piece));
+        self.place.update(piece);
+        self.at += piece.len() as u64;
+        if self.at > self.size {
+            return Flow::Grows;
+        }
+        let goes_on = step(piece.len() as u64, part_ends.then_some(self.marks.as_slice()));
+        if goes_on || self.at >= self.size { Flow::Goes } else { Flow::Stops }
+    }
+
+    /// Where a later run can go on: with one kind of hash only.
+    fn marks(self) -> Option<Marks> {
+        let [kind] = self.kinds else { return None };
+        (!self.marks.is_empty()).then_some(Marks { kind: *kind, at: self.marks })
+    }
+
+    fn finish(self) -> Hashes {
+        let by_kind = self.kinds.iter().copied().zip(self.hashers.into_iter().map(Hasher::finish)).collect();
+        let first = self.kinds.first().filter(|_| !self.marks.is_empty());
+        Hashes {
+            by_kind,
+            marks: first.map(|kind| Marks { kind: *kind, at: self.marks }),
+            differs: self.place.finish(),
+        }
+    }
 }
 
 #[cfg(any(target_os = "linux", target_os = "android"))]

@@ -144,6 +144,20 @@ fn what_is_written_meanwhile_has_changed_and_is_not_damaged() {
 }
 
 #[test]
+fn what_is_cut_while_it_is_mapped_has_changed_and_ends_nothing() {
+    let (_dir, hub) = store();
+    let large: Vec<u8> = (0..3_000_000u32).map(|at| (at % 251) as u8).collect();
+    let snapshot = hub.repo("acme/a").snapshot(&[("large.safetensors".to_owned(), large)]).with_ref("main");
+    let weights = snapshot.blob_of("large.safetensors");
+    let scan = scan(&hub);
+    let mut checks = Checks::default();
+    let run = check_all(&scan, false, &mut checks, &Meddler { writes: Some(&weights), ..Meddler::default() });
+    let integrity = run.outcomes[0].result.verification.integrity.as_ref().unwrap();
+    assert_eq!(integrity.damaged, []);
+    assert_eq!(integrity.changed[0].since, ChangedSince::Reading);
+}
+
+#[test]
 fn what_was_done_before_a_stop_is_not_done_again() {
     let (dir, hub) = store();
     let registry = Registry::at(dir.path().join("registry"));

@@ -367,6 +367,9 @@ fn what_changed_since_the_preview_stays() {
             continue;
         }
         assert_eq!(out.code(), 1, "{what}: {out}");
+        if what != "a pin" {
+            assert_eq!(applied["stores"][0]["changed_since_plan"], true, "{what}: {applied:#}");
+        }
         let skipped = skipped(&applied);
         assert!(
             skipped.iter().any(|(name, reason)| name == "acme/qwen" && reason.contains(word)),
@@ -419,10 +422,15 @@ fn a_plan_that_was_applied_has_nothing_left_to_do() {
     let before = Frozen::of(lab.hub.root());
     let again = apply(&lab, &path).expect_code(1).json();
     assert!(done(&again).is_empty() && skipped(&again).len() == 3, "{again:#}");
+    assert_eq!(again["stores"][0]["changed_since_plan"], true);
+    // Quiet or not, a run that ends with 1 says why.
+    let quiet = lab.run(["clean", "apply", "--yes", "-q", path.to_str().expect("UTF-8")]).expect_code(1);
+    assert!(quiet.stderr.contains("acme/qwen was left: "), "{quiet}");
     assert!(Frozen::of(lab.hub.root()).differing(&before).is_empty());
     // Put back, they are what they were.
     lab.json(["undo"]);
-    assert_eq!(done(&apply(&lab, &path).success().json()).len(), 3);
+    let last = apply(&lab, &path).success().json();
+    assert_eq!((done(&last).len(), last["stores"][0].get("changed_since_plan")), (3, None), "{last:#}");
 }
 
 #[test]

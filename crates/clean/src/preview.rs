@@ -487,7 +487,8 @@ fn state_of(scan: &Scan) -> String {
             }
         }
         for (path, of_dir) in model.dirs.iter().chain(&model.listing) {
-            stat(path, of_dir);
+            // One that undo made again has another number, and is the same with its time.
+            stat(path, &Stat { ino: 0, size: 0, ..*of_dir });
         }
         for record in &model.records {
             stat(&record.path, &record.stat);

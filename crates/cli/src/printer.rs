@@ -89,8 +89,13 @@ impl Printer {
     /// A line that something is wrong, which does not end the run.
     pub(crate) fn warning(&self, text: &str) {
         if !self.quiet {
-            let _ = writeln!(anstream::stderr().lock(), "{} {}", "warning:".yellow().bold(), plain(text));
+            self.refusal(text);
         }
+    }
+
+    /// A line on what was asked for and not done, which the exit status tells as well: quiet or not.
+    pub(crate) fn refusal(&self, text: &str) {
+        let _ = writeln!(anstream::stderr().lock(), "{} {}", "warning:".yellow().bold(), plain(text));
     }
 
     /// The line that says why the run ends.

@@ -44,7 +44,12 @@ pub fn apply(
     if (root.dev, root.ino) != (seen.device, seen.inode) {
         return Err(other().into());
     }
-    let mut applied = AppliedStore { store: store.to_owned(), ..AppliedStore::default() };
+    let now = fresh.stores.iter().find(|one| one.store == store);
+    let mut applied = AppliedStore {
+        store: store.to_owned(),
+        changed_since_plan: now.is_none_or(|now| now.state != seen.state),
+        ..AppliedStore::default()
+    };
     let Chosen { rows, shared } = choose(store, given, fresh, watched, &mut applied);
     if rows.is_empty() {
         return Ok(applied);

@@ -31,6 +31,10 @@ pub struct AppliedStore {
     /// The journal's name, for `mlxman undo`; absent where nothing was done.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub id: Option<String>,
+    /// Whether the store was not in the state any more that the plan was made for: of its rows only those were done
+    /// that are as they were.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub changed_since_plan: bool,
     /// Rows that were done.
     pub done: Vec<JournalRow>,
     /// Rows that were not, and why.

@@ -224,11 +224,17 @@ fn told(applied: &Applied, now: bool, context: &Context) -> String {
 fn print(applied: &Applied, context: &Context) -> Result<()> {
     let printer = &context.printer;
     for store in &applied.stores {
+        if store.changed_since_plan {
+            printer.status(&format!(
+                "{} has changed since the plan was made: only what is as it was is removed",
+                store.store
+            ));
+        }
         for row in &store.done {
             printer.data(&format!("removed {}", crate::printer::plain(&row.what)))?;
         }
         for skipped in &store.skipped {
-            printer.warning(&format!("{} was left: {}", skipped.what, skipped.reason));
+            printer.refusal(&format!("{} was left: {}", skipped.what, skipped.reason));
         }
         for left in &store.left {
             printer.status(&format!("{} stays: {}", left.what, left.reason));

@@ -315,7 +315,7 @@ fn print(applied: &Applied, context: &Context) -> Result<()> {
             printer.data(&format!("{} is {}", plain(&row.what), plain(&row.reason)))?;
         }
         for skipped in &store.skipped {
-            printer.warning(&format!("{} was left: {}", skipped.what, skipped.reason));
+            printer.refusal(&format!("{} was left: {}", skipped.what, skipped.reason));
         }
         for left in &store.left {
             printer.warning(&format!("{}: {}", left.what, left.reason));

@@ -209,7 +209,7 @@ fn print(mended: &Applied, context: &Context) -> Result<()> {
             }
         }
         for skipped in &store.skipped {
-            printer.warning(&format!("{} was left: {}", skipped.what, skipped.reason));
+            printer.refusal(&format!("{} was left: {}", skipped.what, skipped.reason));
         }
         for left in &store.left {
             printer.status(&format!("{} stays: {}", left.what, left.reason));

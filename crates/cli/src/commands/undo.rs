@@ -64,7 +64,7 @@ pub(super) fn run(args: &Undo, context: &Context) -> Result<Verdict> {
     renew(context, &specs);
     for undone in &report.undone {
         for stuck in &undone.stuck {
-            context.printer.warning(stuck);
+            context.printer.refusal(stuck);
         }
         let rows = plural(undone.rows.len(), "row");
         let rest = match (undone.stuck.is_empty(), undone.kept) {

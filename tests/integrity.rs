@@ -201,6 +201,24 @@ fn damage_is_the_row_of_its_model_alone() {
     assert!(out.stdout.contains("acme/ok") && out.stderr.contains("model.safetensors is damaged"), "{out}");
 }
 
+/// What was published with a description of another model comes down the same however often it is fetched.
+#[test]
+fn contents_that_are_whole_are_not_to_be_fetched_again() {
+    let lab = Lab::new();
+    let mut files = four_bit(2).files();
+    let config = files.iter_mut().find(|(path, _)| path == "config.json").expect("it has one");
+    let mut described: Value = serde_json::from_slice(&config.1).expect("JSON");
+    described["num_hidden_layers"] = json!(7);
+    config.1 = serde_json::to_vec(&described).expect("JSON");
+    let _ = lab.hub.repo("acme/odd").snapshot(&files).with_ref("main");
+    let structure = lab.run(["verify", "--level", "structure"]).expect_code(1);
+    assert!(structure.stdout.contains("download the model again"), "{structure}");
+    let json = check(&lab, &[], 1);
+    let why = reason(row(&json, "acme/odd"));
+    assert!(why.starts_with("every file is what it should be, and yet: "), "{why}");
+    assert!(!why.contains("download") && why.contains("config.json describes another"), "{why}");
+}
+
 #[test]
 fn listings_are_believed_as_far_as_they_go() {
     let lab = Lab::new();
@@ -292,6 +310,7 @@ fn downloads_into_a_directory_are_compared_with_their_records() {
     flip(&retrained.join("model.safetensors"), END - 3010);
     later(&retrained.join("model.safetensors"));
     later(&touched.join("model.safetensors"));
+    fs_err::remove_file(at("f-smaller", "acme/smaller").0.join("NOTES.md")).expect("removed");
 
     let json = check(&lab, &["--store", "folder"], 1);
     passes(&json, "a-ok");
@@ -315,6 +334,10 @@ fn downloads_into_a_directory_are_compared_with_their_records() {
     assert!(reason(row_of("d-retrained")).contains("changed since download"));
     // A later time alone is no change.
     passes(&json, "e-touched");
+    // What a model does without may have been removed on purpose; it is told all the same.
+    passes(&json, "f-smaller");
+    let note = &row_of("f-smaller")["notes"][0];
+    assert_eq!(note, "NOTES.md was downloaded with it, and is gone", "{json:#}");
     // With the hub's word for the commit, the command names the repo.
     let json = check(&lab, &["b-bad"], 1);
     let fetch = damage(&json, "b-bad")["fetch_again"].as_str().unwrap_or_default().to_owned();

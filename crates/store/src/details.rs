@@ -6,7 +6,7 @@ use std::io::Read;
 
 use serde::Deserialize;
 
-use crate::access::EntryKind;
+use crate::access::{DirHandle, EntryKind};
 use crate::problem::{Problem, ProblemKind};
 use crate::safe::is_safe_relative;
 use crate::scan::{FoundModel, Scan};
@@ -123,6 +123,38 @@ impl Scan {
             return Err(format!("it names `{}`, which leads out of the model", bad.escape_debug()));
         }
         Ok(Listing { files: raw.files })
+    }
+
+    /// Files that `hf download --local-dir` recorded in a model's directory and that are not there, by path.
+    pub fn gone_since_download(&self, model: &FoundModel) -> Vec<String> {
+        /// As deep as a repo's directories are followed.
+        const DEPTH: usize = 16;
+        fn look(dir: &DirHandle, place: &str, depth: usize, found: &mut Vec<String>) {
+            for entry in dir.list().unwrap_or_default() {
+                let Some(name) = entry.name() else { continue };
+                if entry.stat.kind == EntryKind::Dir && depth < DEPTH {
+                    if let Ok(below) = dir.open_dir(&entry.raw_name) {
+                        look(&below, &format!("{place}{name}/"), depth + 1, found);
+                    }
+                } else if let (EntryKind::File, Some(of)) = (entry.stat.kind, name.strip_suffix(".metadata")) {
+                    found.push(format!("{place}{of}"));
+                }
+            }
+        }
+        let mut found = Vec::new();
+        if let Some(records) = &model.download_records
+            && let Ok(dir) = self.root().open_dir_below(&format!("{records}/download"))
+        {
+            look(&dir, "", 0, &mut found);
+        }
+        // Other models in the same directory have theirs there, too.
+        let is_there = |path: &String| {
+            let place = if model.key.is_empty() { path.clone() } else { format!("{}/{path}", model.key) };
+            model.file(path).is_some() || self.root().stat_below(&place).is_ok()
+        };
+        found.retain(|path| !is_there(path));
+        found.sort_unstable();
+        found
     }
 
     fn local_download(

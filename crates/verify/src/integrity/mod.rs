@@ -115,6 +115,8 @@ struct Looked {
     structure: Structure,
     /// For each of its files: what it should be, and which content it is, where that is to be read.
     files: Vec<(Expected, Option<usize>)>,
+    /// What a download recorded and is not there.
+    gone: Vec<String>,
 }
 
 /// A content: one inode, whatever its names.
@@ -225,7 +227,11 @@ fn in_threads(threads: usize, work: impl Fn() + Sync) {
 fn look(task: &Task<'_>, plan: &IntegrityPlan<'_>) -> Looked {
     let details = task.scan.details(task.found);
     let of = |file| (expected(task.found, file, &details, plan.known), None);
-    Looked { structure: check(task.scan, task.found), files: task.found.files.iter().map(of).collect() }
+    Looked {
+        structure: check(task.scan, task.found),
+        files: task.found.files.iter().map(of).collect(),
+        gone: task.scan.gone_since_download(task.found),
+    }
 }
 
 /// The contents of all models' files that can be checked, each once.
@@ -439,6 +445,7 @@ impl Shared<'_> {
             let repo = looked.structure.observation.source.repo_id.clone().or_else(|| (self.plan.repo)(at));
             let about = About {
                 structure: &looked.structure,
+                gone: &looked.gone,
                 origin: origin(task, &looked.structure, repo.as_deref()),
                 now: self.plan.now,
                 budget: self.plan.budget.is_some(),

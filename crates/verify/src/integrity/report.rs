@@ -9,7 +9,7 @@ use mlxman_store::{ProblemKind, Severity};
 
 use super::expected::{Expected, how};
 use super::fetch::Origin;
-use crate::structure::Structure;
+use crate::structure::{Failure, Structure};
 
 /// What came of one file.
 #[derive(Debug, Clone, PartialEq)]
@@ -74,6 +74,8 @@ pub(super) struct Row<'a> {
 /// What is known of a model beside its files.
 pub(super) struct About<'a> {
     pub(super) structure: &'a Structure,
+    /// What its download recorded and is not there. Whoever removed it may not have wanted it.
+    pub(super) gone: &'a [String],
     pub(super) origin: Option<Origin<'a>>,
     pub(super) now: DateTime<Utc>,
     /// Whether there was a time limit: then what was not reached is what the next run begins with.
@@ -104,8 +106,16 @@ impl About<'_> {
             let place = first.path.as_ref().map(|path| format!("{path}: ")).unwrap_or_default();
             let fetch = first.fetch_again.as_ref().map(|fetch| format!(": {fetch}")).unwrap_or_default();
             (Verdict::Fail, Some(and_more(format!("{place}{}{fetch}", first.why), integrity.missing.len())))
-        } else if structural.is_some() {
-            (Verdict::Fail, structural.clone())
+        } else if let Some(failure) = &structural {
+            let whole = integrity.read_files + integrity.skipped_files == integrity.files;
+            let of_files = integrity.files > 0 && whole && integrity.uncheckable.is_empty();
+            // Whoever published it published it so: to fetch it again would change nothing.
+            let reason = if of_files && failure.advice.is_some() {
+                format!("every file is what it should be, and yet: {}", failure.what)
+            } else {
+                failure.to_string()
+            };
+            (Verdict::Fail, Some(reason))
         } else if let Some(first) = weights_changed.first() {
             let why =
                 format!("{} {}, and nothing says what it should be now", first.path, first.since.words());
@@ -127,6 +137,9 @@ impl About<'_> {
         };
         if let Some(first) = others_changed.first() {
             notes.push(and_more(format!("{} {}", first.path, first.since.words()), others_changed.len()));
+        }
+        if let Some(first) = self.gone.first() {
+            notes.push(and_more(format!("{first} was downloaded with it, and is gone"), self.gone.len()));
         }
         let unknown = integrity.uncheckable.len();
         if let Some(first) = integrity.uncheckable.first().filter(|_| verdict == Verdict::Pass) {
@@ -209,7 +222,7 @@ impl About<'_> {
     }
 
     /// Why the structure fails. Sizes are looked at here file by file, with what is known of each.
-    fn structural(&self) -> Option<String> {
+    fn structural(&self) -> Option<Failure> {
         let failure = self.structure.failure.clone()?;
         let problems = &self.structure.observation.health.problems;
         if problems.iter().all(|problem| problem.kind != ProblemKind::SizeMismatch) {
@@ -219,7 +232,7 @@ impl About<'_> {
             problem.severity == Severity::Error && problem.kind != ProblemKind::SizeMismatch
         })?;
         let place = other.path.as_deref().map(|path| format!("{path}: ")).unwrap_or_default();
-        Some(format!("{place}{}", other.message))
+        Some(Failure { what: format!("{place}{}", other.message), advice: None })
     }
 }
 

@@ -481,7 +481,8 @@ pub(crate) struct Policies {
     /// Blobs that no snapshot uses
     #[arg(long)]
     pub(crate) orphans: bool,
-    /// Repos without a snapshot, snapshots without a file or with links whose blobs are gone, stale locks
+    /// Repos without a snapshot, snapshots without a file or with links whose blobs are gone, models whose weights
+    /// are cut off or failed `verify --level integrity`, stale locks
     #[arg(long)]
     pub(crate) broken: bool,
     /// Models that lie in the stores once more; the copy in the better place stays

@@ -284,7 +284,7 @@ impl OfStore<'_> {
         let mut problems = problems_of(self.scan, found, known);
         if let Some(checked) = known.summary.integrity.as_ref().filter(|_| known.summary.is_damaged()) {
             let at = checked.at.format("%Y-%m-%d");
-            let message = format!("its contents were checked on {at}, and are not what they should be");
+            let message = format!("it failed `mlxman verify --level integrity` on {at}");
             problems.push(Problem::new(ProblemKind::ContentDamaged, None, message));
         }
         if problems.is_empty() {

@@ -286,7 +286,8 @@ fn an_empty_snapshot_and_what_mlx_lm_leaves() {
     old_below(empty.path().as_path(), 90 * DAY);
     let told = doctor(&lab, &[]);
     assert_eq!(repair(&finding(&told, "empty_snapshot")), "remove_empty");
-    assert_eq!(finding(&told, "repo_without_snapshot")["command"], "mlxman clean apply");
+    // What can be adopted is not advised to be removed.
+    assert_eq!(finding(&told, "repo_without_snapshot")["command"], Value::Null);
     let adopted = findings(&told).iter().filter(|one| repair(one) == "adopt_blob").count();
     assert_eq!(adopted, files.len());
     mends(&lab, adopted + 1, || {
@@ -294,6 +295,36 @@ fn an_empty_snapshot_and_what_mlx_lm_leaves() {
         assert_eq!(model(&lab.list(), "acme/tiny")["health"]["status"], "complete");
         assert!(!empty.path().exists());
     });
+}
+
+/// The command that is told removes what the finding is about, and nothing else.
+#[test]
+fn leftovers_are_told_with_what_removes_them_alone() {
+    let lab = Lab::new();
+    let repo = lab.hub.repo("acme/one");
+    let detached = repo.snapshot(&four_bit(1).files());
+    let _ = repo.snapshot(&four_bit(2).files()).with_ref("main");
+    let orphan = repo.orphan(&[5; 30_000]);
+    let other = lab.hub.repo("acme/two");
+    let _ = other.snapshot(&four_bit(3).files()).with_ref("main");
+    let others = other.orphan(&[6; 30_000]);
+    fs_err::create_dir_all(lab.hub.root().join("models--acme--gone/blobs")).expect("a directory");
+    old_below(lab.hub.root(), 90 * DAY);
+    let told = doctor(&lab, &[]);
+    assert_eq!(
+        finding(&told, "repo_without_snapshot")["command"],
+        "mlxman clean apply --broken --models acme/gone"
+    );
+    let all = findings(&told);
+    let commands: Vec<&str> = all
+        .iter()
+        .filter(|one| one["kind"] == "orphan_blob" && one["repo_id"] == "acme/one")
+        .filter_map(|one| one["command"].as_str())
+        .collect();
+    assert_eq!(commands, ["mlxman clean apply --orphans --models acme/one"]);
+    let words = commands[0].split(' ').skip(1).chain(["--yes"]);
+    let _ = lab.run(words).success();
+    assert!(!orphan.exists() && others.exists() && detached.path().exists());
 }
 
 fn files_of(dir: &Path) -> Vec<PathBuf> {

@@ -136,7 +136,8 @@ impl Scan {
                     if let Ok(below) = dir.open_dir(&entry.raw_name) {
                         look(&below, &format!("{place}{name}/"), depth + 1, found);
                     }
-                } else if let (EntryKind::File, Some(of)) = (entry.stat.kind, name.strip_suffix(".metadata")) {
+                } else if let (EntryKind::File, Some(of)) = (entry.stat.kind, name.strip_suffix(".metadata"))
+                {
                     found.push(format!("{place}{of}"));
                 }
             }

@@ -247,7 +247,9 @@ fn unusable_weights(known: &Summary) -> Option<&'static str> {
     if known.is_damaged() {
         Some("it failed `mlxman verify --level integrity`; `mlxman doctor` says how to fetch a file again")
     } else if has(ProblemKind::TruncatedWeights) {
-        Some("a weight file of it is shorter than its header says; `mlxman doctor` says how to fetch it again")
+        Some(
+            "a weight file of it is shorter than its header says; `mlxman doctor` says how to fetch it again",
+        )
     } else if has(ProblemKind::HeaderInvalid) || has(ProblemKind::GgufInvalid) {
         Some("the header of a weight file of it cannot be read; `mlxman doctor` says how to fetch it again")
     } else {

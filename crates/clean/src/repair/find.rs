@@ -9,7 +9,7 @@ use mlxman_store::{
     FoundModel, Held, Listing, Problem, ProblemKind, Progress, RepoKind, Scan, Severity, StoreKind, Stray,
 };
 
-use super::commands::Where;
+use super::commands::{Where, quoted};
 use super::links::Listed;
 use super::{
     Finding, REPAIRS_VERSION, Repair, RepairChange, RepairKind, RepairStore, Repairs, RepairsAsked, index,
@@ -17,8 +17,16 @@ use super::{
 };
 use crate::plan::{Candidate, Plan, Rule};
 
-/// What removes leftovers; it shows them first, and asks.
-const CLEAN: &str = "mlxman clean apply";
+/// What removes leftovers of a kind, of one repo where that is known; it shows them first, and asks.
+fn clean(kind: ProblemKind, repo: Option<&str>) -> String {
+    let policy = match kind {
+        ProblemKind::PartialDead => "--partials",
+        ProblemKind::OrphanBlob => "--orphans",
+        _ => "--broken",
+    };
+    let repo = repo.map(|repo| format!(" --models {}", quoted(repo))).unwrap_or_default();
+    format!("mlxman clean apply {policy}{repo}")
+}
 
 impl Repairs {
     /// Looks at the stores of a survey. Nothing is touched.
@@ -243,7 +251,9 @@ impl OfStore<'_> {
                 let repair = listings.get(repo).and_then(|list| links::adopt(root, repo, name, list));
                 repair.map(|mut repair| {
                     if stray.owner.is_some() {
-                        repair.does.push_str(" (or free it: `mlxman clean apply`)");
+                        repair
+                            .does
+                            .push_str(&format!(" (or free it: `{}`)", clean(kind, stray.repo_id.as_deref())));
                     }
                     repair
                 })
@@ -267,7 +277,15 @@ impl OfStore<'_> {
                 self.download().fetch(kind, stray.repo_id.as_deref()?, None, Some(name), false)
             }),
             ProblemKind::HubInsideFolder => None,
-            _ if leftover && stray.owner.is_some() && finding.repair.is_none() => Some(CLEAN.to_owned()),
+            // What its listing names can be adopted: to remove the repo is no advice.
+            ProblemKind::RepoWithoutSnapshot
+                if repo.and_then(|repo| listings.get(repo)).is_some_and(|listed| !listed.is_empty()) =>
+            {
+                None
+            }
+            _ if leftover && stray.owner.is_some() && finding.repair.is_none() => {
+                Some(clean(kind, stray.repo_id.as_deref()))
+            }
             _ => None,
         };
         finding
@@ -327,7 +345,7 @@ impl OfStore<'_> {
             let source = (known.summary.repo_id.as_deref(), known.summary.revision.as_deref());
             if kind == ProblemKind::ContentDamaged {
                 // It names each file, and what fetches it again.
-                let model = super::commands::quoted(&known.summary.model);
+                let model = quoted(&known.summary.model);
                 finding.command = Some(format!("mlxman verify --level integrity {model}"));
             } else if finding.repair.is_none() {
                 finding.command = self.download().for_model(found, kind, path.as_deref(), source);

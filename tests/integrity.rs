@@ -589,4 +589,7 @@ fn calls_that_make_no_sense() {
         let out = lab.run(args).expect_code(2);
         assert!(out.stderr.contains("--"), "{out}");
     }
+    for budget in ["30", "1.5m", "20000ms", "9.5s"] {
+        let _ = lab.run(["verify", "--level", "integrity", "--budget", budget]).expect_code(0);
+    }
 }

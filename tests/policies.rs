@@ -126,6 +126,8 @@ fn keep_last_keeps_what_nothing_newer_has() {
 fn older_than_goes_by_the_log_and_says_so() {
     let lab = three();
     let plan = lab.preview(&["--older-than", "90d"]);
+    // As it was given, and not in the nearest larger unit.
+    assert_eq!(plan["policies_in_words"], json!(["not used for 90d"]));
     assert_eq!(candidates(&plan), names(["acme/m100", "acme/m200"]));
     let one = row(&plan, "acme/m200");
     assert_eq!((&one["rule"], &one["last_used_by"]), (&json!("older_than"), &json!("file_times")));
@@ -284,6 +286,14 @@ fn what_is_left_over_by_kind() {
     assert!(!found.contains("acme/a") && !found.contains(&inside(&part)), "{found:?}");
     let all = of(&["--detached", "--orphans", "--partials"]);
     assert_eq!(all.len(), 3, "{all:?}");
+    // A name that nothing has is told though others match; a repo without a model is something.
+    let plan = lab.preview(&["--models", "acme/cut", "acme/hedless", "acme/gone"]);
+    let missed: Vec<&Value> = plan["near_misses"].as_array().expect("misses").iter().collect();
+    assert_eq!(missed.len(), 1, "{missed:?}");
+    assert_eq!(
+        (&missed[0]["value"], &missed[0]["near"][0]),
+        (&json!("acme/hedless"), &json!("acme/headless"))
+    );
     // Filters limit these as well, by the repo that they lie in.
     assert_eq!(of(&["--partials", "--models", "acme/a"]).len(), 1);
     assert_eq!(of(&["--partials", "--models", "acme/broken"]), names([]));

@@ -4,7 +4,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use mlxman_manifest::registry::SurveyedModel;
 use mlxman_store::{FoundModel, UsedBy};
 
-use crate::filter::quantity::format_age;
+use crate::filter::quantity::{format_age, format_exact_age};
 use crate::plan::Keep;
 
 /// A snapshot written this much later than any ref was asked for by its commit. What is written in one go, such as a
@@ -62,7 +62,7 @@ pub(crate) fn in_grace(
     };
     let after_refs = written.zip(repo.refs_changed_ns);
     let asked_for = after_refs.is_some_and(|(written, refs)| written > refs.saturating_add(AFTER_REFS_NS));
-    let grace = format_age(grace);
+    let grace = format_exact_age(grace);
     Some(if asked_for {
         let reason = format!(
             "it was fetched after the repo's refs were last written, so somebody asked for this revision by its \

@@ -20,7 +20,7 @@ use crate::irreplaceable::irreplaceable;
 use crate::items::{Going, Items, items_of};
 use crate::pins::{PINNED, Pins, in_pinned, is_in, named_beside};
 use crate::plan::{Candidate, Keep, Kept, PLAN_VERSION, Plan, PlanStore, Reason, Rule};
-use crate::policy::{Choice, Holds, Policies, World, choose, stray_rule};
+use crate::policy::{Choice, Holds, Policies, World, choose, facts_of_stray, stray_rule};
 
 /// What a preview is asked.
 #[derive(Clone, Copy)]
@@ -131,12 +131,16 @@ pub fn preview(survey: &Survey, asked: Asked<'_>) -> Plan {
             None => plan.candidates.push(gone(&row.summary)),
         }
     }
-    if plan.candidates.is_empty() && plan.kept.is_empty() {
-        let summaries = survey.stores.iter().flat_map(|store| &store.models).map(|model| &model.summary);
-        let all: Vec<Facts<'_>> =
-            summaries.chain(asked.gone.iter().map(|row| &row.summary)).map(facts_of).collect();
-        plan.near_misses = near_misses(asked.filters, &all, asked.now);
+    let ids: Vec<String> = survey.stores.iter().map(|store| store.spec.id()).collect();
+    let summaries = survey.stores.iter().flat_map(|store| &store.models).map(|model| &model.summary);
+    let all: Vec<Facts<'_>> =
+        summaries.chain(asked.gone.iter().map(|row| &row.summary)).map(facts_of).collect();
+    let mut strays: Vec<Facts<'_>> = Vec::new();
+    for (store, id) in survey.stores.iter().zip(&ids) {
+        let Ok(scan) = &store.scan else { continue };
+        strays.extend(scan.strays.iter().map(|stray| facts_of_stray(scan, stray, id)));
     }
+    plan.near_misses = near_misses(asked.filters, &all, &strays, asked.now);
     plan
 }
 

@@ -20,13 +20,13 @@ pub(crate) fn filter_set(context: &Context, filters: &Filters) -> Result<FilterS
     Ok(FilterSet::parse(&filters.args(context.store_words.clone()))?)
 }
 
-/// The rows that match; where none does, the near ones are told.
+/// The rows that match; what near a value is that none has is told.
 pub(crate) fn matching<'a>(context: &Context, contents: &'a Contents, filters: &FilterSet) -> Vec<&'a Row> {
     let rows: Vec<&Row> =
         contents.rows.iter().filter(|row| filters.matches(&facts_of(&row.summary), context.now)).collect();
-    if rows.is_empty() && !filters.is_empty() {
+    if !filters.is_empty() {
         let all: Vec<_> = contents.rows.iter().map(|row| facts_of(&row.summary)).collect();
-        for miss in near_misses(filters, &all, context.now) {
+        for miss in near_misses(filters, &all, &[], context.now) {
             context.printer.status(&miss.to_string());
         }
     }

@@ -79,10 +79,15 @@ where
 
 /// For each name in the filter that not one of the models has: what it could have been.
 ///
-/// For use when nothing matches. It is empty when every single value is met by some model, only never by one model
-/// together with the others. `now` is as in [`FilterSet::matches`].
+/// It is empty when every single value is met by some model, even if never by one model together with the others. What is
+/// `beside` the models can meet a value too, and is never what was meant. `now` is as in [`FilterSet::matches`].
 #[must_use]
-pub fn near_misses(set: &FilterSet, all: &[Facts<'_>], now: DateTime<Utc>) -> Vec<NearMiss> {
+pub fn near_misses(
+    set: &FilterSet,
+    all: &[Facts<'_>],
+    beside: &[Facts<'_>],
+    now: DateTime<Utc>,
+) -> Vec<NearMiss> {
     let mut misses = Vec::new();
     let mut miss = |what: &str, value: &str, existing: &BTreeSet<&str>| {
         let near = nearest(value, existing.iter().copied(), NAMES);
@@ -97,22 +102,22 @@ pub fn near_misses(set: &FilterSet, all: &[Facts<'_>], now: DateTime<Utc>) -> Ve
     };
     let models = || all.iter().map(|facts| facts.repo_id.unwrap_or(facts.model)).collect();
     for (value, filter) in set.model_values() {
-        if !all.iter().any(|facts| filter.matches(facts)) {
+        if !all.iter().chain(beside).any(|facts| filter.matches(facts)) {
             miss("model", value, &models());
         }
     }
     for (value, pattern) in set.tag_values() {
-        if !all.iter().any(|facts| facts.tags.iter().any(|tag| pattern.matches(tag))) {
+        if !all.iter().chain(beside).any(|facts| facts.tags.iter().any(|tag| pattern.matches(tag))) {
             miss("tag", value, &all.iter().flat_map(|facts| facts.tags).map(String::as_str).collect());
         }
     }
     for (value, label) in set.quantization_values() {
-        if !all.iter().any(|facts| facts.quantization.is_some_and(|has| label.matches(has))) {
+        if !all.iter().chain(beside).any(|facts| facts.quantization.is_some_and(|has| label.matches(has))) {
             miss("quantization", value, &all.iter().filter_map(|facts| facts.quantization).collect());
         }
     }
     for (value, store) in set.store_values() {
-        if !all.iter().any(|facts| store.matches(facts.store)) {
+        if !all.iter().chain(beside).any(|facts| store.matches(facts.store)) {
             miss("store", value, &all.iter().map(|facts| facts.store).collect());
         }
     }
@@ -122,7 +127,7 @@ pub fn near_misses(set: &FilterSet, all: &[Facts<'_>], now: DateTime<Utc>) -> Ve
         let is_text = matches!(field.kind, Kind::Text | Kind::Label | Kind::List);
         if !is_text
             || !matches!(expr.op(), Op::Equal | Op::Like)
-            || all.iter().any(|facts| expr.matches(facts, now))
+            || all.iter().chain(beside).any(|facts| expr.matches(facts, now))
         {
             continue;
         }

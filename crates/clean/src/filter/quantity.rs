@@ -231,6 +231,16 @@ pub fn format_age(age: TimeDelta) -> String {
     }
 }
 
+/// Writes an age that somebody gave as it is, in days where it is so many: `90d`, `36h`, `90m`, `45s`.
+#[must_use]
+pub fn format_exact_age(age: TimeDelta) -> String {
+    let seconds = age.num_seconds();
+    [(86_400, 'd'), (3600, 'h'), (60, 'm')]
+        .into_iter()
+        .find(|(unit, _)| seconds != 0 && seconds % unit == 0)
+        .map_or_else(|| format!("{seconds}s"), |(unit, letter)| format!("{}{letter}", seconds / unit))
+}
+
 /// `value` to three significant digits in the largest unit that leaves one digit or more before the point.
 fn three_digits<'u>(value: u64, units: &[&'u str]) -> (String, &'u str) {
     let value = u128::from(value);

@@ -10,7 +10,7 @@ use super::budget::{self, Budget};
 use super::keep_last::{Rank, ranks};
 use super::world::{At, Holds, World, stray_rule};
 use super::{duplicates, superseded};
-use crate::filter::quantity::format_age;
+use crate::filter::quantity::format_exact_age;
 use crate::grace::LastUse;
 use crate::guards::Of;
 use crate::plan::{Keep, Kept, Reason, Rule, Shortfall};
@@ -202,7 +202,7 @@ impl Run<'_> {
             {
                 add(
                     Rule::OlderThan,
-                    format!("{}, and --older-than is {}", used.describe(now), format_age(age)),
+                    format!("{}, and --older-than is {}", used.describe(now), format_exact_age(age)),
                 );
             }
             let mut needed = None;

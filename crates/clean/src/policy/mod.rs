@@ -15,11 +15,11 @@ use chrono::TimeDelta;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::filter::quantity::{QuantityError, format_age, parse_age, parse_bytes};
+use crate::filter::quantity::{QuantityError, format_exact_age, parse_age, parse_bytes};
 
 pub(crate) use choose::{Choice, choose};
 pub use explain::{Explanation, GuardAnswer, Outcome, PolicyAnswer, explain, explain_schema};
-pub(crate) use world::{Holds, World, stray_rule};
+pub(crate) use world::{Holds, World, facts_of_stray, stray_rule};
 
 /// How long a revision that no ref names is left alone, where nothing is said.
 const GRACE: TimeDelta = TimeDelta::days(14);
@@ -154,7 +154,7 @@ impl Policies {
         let args = &self.args;
         let mut words: Vec<String> = Vec::new();
         words.extend(args.keep_last.map(|count| format!("of each repo the last {count} are kept")));
-        words.extend(self.older_than.map(|age| format!("not used for {}", format_age(age))));
+        words.extend(self.older_than.map(|age| format!("not used for {}", format_exact_age(age))));
         for (is_asked, what) in [
             (args.detached, "no ref names it"),
             (args.partials, "a partial download that nobody writes"),

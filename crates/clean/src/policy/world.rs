@@ -80,7 +80,7 @@ impl<'a> World<'a> {
 }
 
 /// What filters can ask of what is no model.
-fn facts_of_stray<'a>(scan: &Scan, stray: &'a Stray, store: &'a str) -> Facts<'a> {
+pub(crate) fn facts_of_stray<'a>(scan: &Scan, stray: &'a Stray, store: &'a str) -> Facts<'a> {
     Facts {
         model: stray.repo_id.as_deref().or(stray.problem.path.as_deref()).unwrap_or_default(),
         repo_id: stray.repo_id.as_deref(),

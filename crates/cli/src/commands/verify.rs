@@ -519,9 +519,13 @@ fn answering(args: &Verify) -> Result<Answering> {
 }
 
 pub(super) fn duration(option: &str, text: &str) -> Result<Duration> {
-    let seconds = match text.parse::<f64>() {
-        Ok(seconds) => Duration::try_from_secs_f64(seconds).ok(),
-        Err(_) => {
+    // Ages are whole seconds; a time limit may be less than one.
+    let number = |text: &str| text.trim_end().parse::<f64>().ok();
+    let milliseconds = || number(text.strip_suffix("ms")?).map(|number| number / 1000.0);
+    let seconds = || number(text.strip_suffix('s').unwrap_or(text));
+    let seconds = match milliseconds().or_else(seconds) {
+        Some(seconds) => Duration::try_from_secs_f64(seconds).ok(),
+        None => {
             let age = parse_age(text).map_err(|error| wrong(format!("{option} {text}: {error}")))?;
             age.to_std().ok()
         }

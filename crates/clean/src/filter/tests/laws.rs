@@ -1,7 +1,9 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::filter::quantity::{format_age, format_bytes, format_count, parse_age, parse_bytes, parse_count};
+use crate::filter::quantity::{
+    format_age, format_bytes, format_count, format_exact_age, parse_age, parse_bytes, parse_count,
+};
 use crate::filter::{Kind, fields, normalize_quantization};
 use chrono::TimeDelta;
 
@@ -66,7 +68,7 @@ proptest! {
         if let Ok(set) = FilterSet::parse(&args) {
             let facts = Facts { model: &text, store: &text, tags: &all, ..Facts::default() };
             let _ = set.matches(&facts, now());
-            let _ = crate::filter::near_misses(&set, &[facts, Facts::default()], now());
+            let _ = crate::filter::near_misses(&set, &[facts, Facts::default()], &[], now());
         }
     }
 
@@ -122,6 +124,7 @@ proptest! {
         let read = parse_age(&format_age(age)).unwrap();
         prop_assert!(read <= age && age <= read * 2 + TimeDelta::seconds(1), "{} {}", seconds, format_age(age));
         prop_assert_eq!(format_age(read), format_age(age));
+        prop_assert_eq!(parse_age(&format_exact_age(age)).unwrap(), age);
     }
 
     #[test]

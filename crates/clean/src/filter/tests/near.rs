@@ -17,7 +17,7 @@ fn told(fill: impl FnOnce(&mut FilterArgs)) -> Vec<String> {
         },
         Facts { model: "phi-3", quantization: Some("bf16"), store: "folder=/x", ..Facts::default() },
     ];
-    near_misses(&set(&args), &all, now()).iter().map(ToString::to_string).collect()
+    near_misses(&set(&args), &all, &[], now()).iter().map(ToString::to_string).collect()
 }
 
 #[test]

@@ -83,15 +83,6 @@ impl Stat {
         }
     }
 
-    /// Whether an open file has the size and the times of this, so that nobody has written into it since.
-    ///
-    /// # Errors
-    /// Where the system does not say.
-    pub fn still_holds(&self, file: &File) -> io::Result<bool> {
-        let now = Self::from_raw(&rustix::fs::fstat(file)?);
-        Ok((now.size, now.mtime_ns, now.ctime_ns) == (self.size, self.mtime_ns, self.ctime_ns))
-    }
-
     /// Whether both are the same file: device and inode.
     pub fn same_file(&self, other: &Stat) -> bool {
         (self.dev, self.ino) == (other.dev, other.ino)

@@ -1,6 +1,4 @@
 //! Reading files for what tells them apart: heads and tails first, then all of it, in pieces that every thread can take.
-//!
-//! Files are read, and not mapped: one that somebody shortens meanwhile is an error, and not the end of the process.
 
 use std::fs::File;
 use std::io;
@@ -9,7 +7,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use blake3::hazmat::{ChainingValue, HasherExt as _, Mode, merge_subtrees_non_root, merge_subtrees_root};
-use mlxman_store::Stat;
+use mlxman_store::{Stat, mapped};
 
 /// How much of a file's head and of its tail is looked at first.
 const END: u64 = 16 << 10;
@@ -19,6 +17,9 @@ const PIECE: u64 = 16 << 20;
 
 /// How much is read at once: it stays in a core's own cache until it is hashed.
 const BUFFER: usize = 256 << 10;
+
+/// What is smaller is copied: to map it would take longer.
+const MAPPED: u64 = 1 << 20;
 
 /// How a file is opened.
 pub(super) type Open<'a> = &'a (dyn Fn(usize) -> io::Result<File> + Sync);
@@ -116,8 +117,22 @@ fn opened(open: Open<'_>, at: usize, stat: &Stat) -> Result<File, Unread> {
 }
 
 fn hash_piece(file: &File, from: u64, to: u64, buffer: &mut [u8]) -> io::Result<blake3::Hasher> {
-    let mut hasher = blake3::Hasher::new();
-    hasher.set_input_offset(from);
+    let begin = || {
+        let mut hasher = blake3::Hasher::new();
+        hasher.set_input_offset(from);
+        hasher
+    };
+    if to - from >= MAPPED {
+        let mut hasher = begin();
+        let hashed = mapped(file, from, (to - from) as usize, |bytes| {
+            hasher.update(bytes);
+        });
+        // If it is cut, or the disk has an error, reading it says which.
+        if hashed.is_ok() {
+            return Ok(hasher);
+        }
+    }
+    let mut hasher = begin();
     let mut at = from;
     while at < to {
         let wanted = usize::try_from(to - at).map_or(buffer.len(), |left| left.min(buffer.len()));

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::io::{self, Read};
 
 use mlxman_manifest::registry::{CHUNK, HashKind, Marks};
-use mlxman_store::{FileEntry, Scan, mapped};
+use mlxman_store::{FileEntry, Scan, Stat, mapped};
 
 use super::hasher::Hasher;
 
@@ -70,7 +70,7 @@ impl Wanted<'_> {
     fn try_read(&self, buffer: &mut [u8], step: &Step<'_>) -> io::Result<Done> {
         let mut file = self.scan.open(self.file)?;
         let size = self.file.stat.size;
-        if !self.file.stat.still_holds(&file)? {
+        if !Stat::of_file(&file)?.is_unchanged(&self.file.stat) {
             return Ok(Done::Changed);
         }
         // The kernel may read ahead further than usual; where it does not take the advice, nothing is lost.
@@ -106,7 +106,7 @@ impl Wanted<'_> {
         match flow {
             Flow::Stops => return Ok(Done::Stopped(progress.marks())),
             Flow::Grows => return Ok(Done::Changed),
-            Flow::Goes if progress.at != size || !self.file.stat.still_holds(&file)? => {
+            Flow::Goes if progress.at != size || !Stat::of_file(&file)?.is_unchanged(&self.file.stat) => {
                 return Ok(Done::Changed);
             }
             Flow::Goes => {}

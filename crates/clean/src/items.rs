@@ -1,10 +1,9 @@
 //! What a plan's rows consist of on the disk: every entry once, with the row it goes with, or with the rows that must
 //! all go before it does.
 
-use std::borrow::Cow;
-use std::collections::{HashMap, HashSet};
-
+use foldhash::{HashMap, HashMapExt as _, HashSet, HashSetExt as _};
 use mlxman_store::{EntryKind, FoundModel, Group, Link, OwnerId, Scan, Stat, Stray, StrayItem};
+use std::borrow::Cow;
 
 use crate::plan::{Item, ItemKind, SharedItem};
 
@@ -120,6 +119,11 @@ impl<'a> List<'a> {
         }
     }
 
+    /// The entry of a file in its own model, which no other row has.
+    fn push_own(&mut self, row: usize, item: Named<'a>) {
+        self.items.by_row[row].push(item.into_item());
+    }
+
     /// An item of these rows: it goes with the last of them.
     fn push_for(&mut self, rows: &[usize], item: Named<'a>) {
         if let [row] = rows {
@@ -156,7 +160,9 @@ impl<'a> List<'a> {
         let mut others: Vec<(&str, Option<Few<usize>>)> = Vec::new();
         for file in &found.files {
             if let Some(link) = &file.link {
-                self.push(row, Named::link(found.place_of(file), link));
+                let link = Named::link(found.place_of(file), link);
+                // Snapshots lie side by side; a folder's model may lie in another one.
+                if found.repo.is_some() { self.push_own(row, link) } else { self.push(row, link) }
             }
             if let Some((path, _)) = found.blob_link_of(file)
                 && let Some(link) = file.blob.as_ref().and_then(|blob| blob.link.as_deref())

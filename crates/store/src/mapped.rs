@@ -35,7 +35,8 @@ static OPEN: [Open; WINDOWS] = [const {
     }
 }; WINDOWS];
 
-/// Hands `len` bytes of a file from `at` on, which is a multiple of the page's size, to `read`.
+/// Hands `len` bytes of a file from `at` on to `read`. What is cut off within the last page is no error here, for the
+/// system has zeros there: whoever is to know looks at the file's size and times afterwards.
 ///
 /// # Errors
 /// Where they cannot be mapped, or not all of them could be read; then `read` may have seen zeros in place of what is

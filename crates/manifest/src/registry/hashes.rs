@@ -115,7 +115,8 @@ pub(super) fn hash(
         todo.into_iter().partition(|job| job.file.stat.size >= LARGE);
     let progress = |bytes: u64, name: &str| {
         let now = done.fetch_add(bytes, Ordering::Relaxed) + bytes;
-        step(now, total, name)
+        // A file that had to be begun anew counts twice.
+        step(now.min(total), total, name)
     };
     let mut saved = Instant::now();
     let mut take = |hashes: &mut Hashes, job: &Job<'_>, outcome: io::Result<Option<String>>| {

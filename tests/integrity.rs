@@ -201,24 +201,6 @@ fn damage_is_the_row_of_its_model_alone() {
     assert!(out.stdout.contains("acme/ok") && out.stderr.contains("model.safetensors is damaged"), "{out}");
 }
 
-/// What was published with a description of another model comes down the same however often it is fetched.
-#[test]
-fn contents_that_are_whole_are_not_to_be_fetched_again() {
-    let lab = Lab::new();
-    let mut files = four_bit(2).files();
-    let config = files.iter_mut().find(|(path, _)| path == "config.json").expect("it has one");
-    let mut described: Value = serde_json::from_slice(&config.1).expect("JSON");
-    described["num_hidden_layers"] = json!(7);
-    config.1 = serde_json::to_vec(&described).expect("JSON");
-    let _ = lab.hub.repo("acme/odd").snapshot(&files).with_ref("main");
-    let structure = lab.run(["verify", "--level", "structure"]).expect_code(1);
-    assert!(structure.stdout.contains("download the model again"), "{structure}");
-    let json = check(&lab, &[], 1);
-    let why = reason(row(&json, "acme/odd"));
-    assert!(why.starts_with("every file is what it should be, and yet: "), "{why}");
-    assert!(!why.contains("download") && why.contains("config.json describes another"), "{why}");
-}
-
 #[test]
 fn listings_are_believed_as_far_as_they_go() {
     let lab = Lab::new();

@@ -394,7 +394,6 @@ fn what_is_damaged_replaces_nothing() {
     assert!(named(&["--keep-last", "1"]).is_empty());
     assert!(named(&["--detached"]).is_empty());
     assert!(named(&[]).is_empty());
-    assert_eq!(named(&["--broken"]), ["acme/one".to_owned()].into());
     // And everybody is told.
     let doctor = lab.run(["doctor", "--json"]).expect_code(1).json();
     let found = doctor["repairs"]["findings"].as_array().expect("findings").iter();

@@ -28,7 +28,7 @@ complete -c mlxman -n "__fish_mlxman_needs_command" -l store -d 'Use only this s
 complete -c mlxman -n "__fish_mlxman_needs_command" -l store-timeout -d 'Give up a store that does not answer for so long' -r
 complete -c mlxman -n "__fish_mlxman_needs_command" -l config -d 'Read this configuration instead of $XDG_CONFIG_HOME/mlxman/config.toml' -r -F
 complete -c mlxman -n "__fish_mlxman_needs_command" -l json -d 'Print JSON instead of a table'
-complete -c mlxman -n "__fish_mlxman_needs_command" -s q -l quiet -d 'Print no status, only data and errors'
+complete -c mlxman -n "__fish_mlxman_needs_command" -s q -l quiet -d 'Print no status, only data, errors, and what was refused'
 complete -c mlxman -n "__fish_mlxman_needs_command" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c mlxman -n "__fish_mlxman_needs_command" -s V -l version -d 'Print version'
 complete -c mlxman -n "__fish_mlxman_needs_command" -f -a "sync" -d 'Bring the registry up to date with the stores: one manifest for each model'
@@ -59,7 +59,7 @@ complete -c mlxman -n "__fish_mlxman_using_subcommand sync" -l fast -d 'Open no 
 complete -c mlxman -n "__fish_mlxman_using_subcommand sync" -l dry-run -d 'Show what would be written, and write nothing'
 complete -c mlxman -n "__fish_mlxman_using_subcommand sync" -l accept-replaced -d 'Take a store for what it is now although its directory is another one and holds nothing of what was known'
 complete -c mlxman -n "__fish_mlxman_using_subcommand sync" -l json -d 'Print JSON instead of a table'
-complete -c mlxman -n "__fish_mlxman_using_subcommand sync" -s q -l quiet -d 'Print no status, only data and errors'
+complete -c mlxman -n "__fish_mlxman_using_subcommand sync" -s q -l quiet -d 'Print no status, only data, errors, and what was refused'
 complete -c mlxman -n "__fish_mlxman_using_subcommand sync" -s h -l help -d 'Print help'
 complete -c mlxman -n "__fish_mlxman_using_subcommand list" -l models -d 'Models by name, repo id or glob, with @REVISION or without' -r
 complete -c mlxman -n "__fish_mlxman_using_subcommand list" -l tags -d 'Models with any of these tags' -r
@@ -75,7 +75,7 @@ complete -c mlxman -n "__fish_mlxman_using_subcommand list" -l fused-only -d 'On
 complete -c mlxman -n "__fish_mlxman_using_subcommand list" -l missing-only -d 'Only models whose files are gone'
 complete -c mlxman -n "__fish_mlxman_using_subcommand list" -l verified -d 'Show what verifications found'
 complete -c mlxman -n "__fish_mlxman_using_subcommand list" -l json -d 'Print JSON instead of a table'
-complete -c mlxman -n "__fish_mlxman_using_subcommand list" -s q -l quiet -d 'Print no status, only data and errors'
+complete -c mlxman -n "__fish_mlxman_using_subcommand list" -s q -l quiet -d 'Print no status, only data, errors, and what was refused'
 complete -c mlxman -n "__fish_mlxman_using_subcommand list" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c mlxman -n "__fish_mlxman_using_subcommand ls" -l models -d 'Models by name, repo id or glob, with @REVISION or without' -r
 complete -c mlxman -n "__fish_mlxman_using_subcommand ls" -l tags -d 'Models with any of these tags' -r
@@ -91,7 +91,7 @@ complete -c mlxman -n "__fish_mlxman_using_subcommand ls" -l fused-only -d 'Only
 complete -c mlxman -n "__fish_mlxman_using_subcommand ls" -l missing-only -d 'Only models whose files are gone'
 complete -c mlxman -n "__fish_mlxman_using_subcommand ls" -l verified -d 'Show what verifications found'
 complete -c mlxman -n "__fish_mlxman_using_subcommand ls" -l json -d 'Print JSON instead of a table'
-complete -c mlxman -n "__fish_mlxman_using_subcommand ls" -s q -l quiet -d 'Print no status, only data and errors'
+complete -c mlxman -n "__fish_mlxman_using_subcommand ls" -s q -l quiet -d 'Print no status, only data, errors, and what was refused'
 complete -c mlxman -n "__fish_mlxman_using_subcommand ls" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c mlxman -n "__fish_mlxman_using_subcommand verify" -l models -d 'Models by name, repo id or glob, with @REVISION or without' -r
 complete -c mlxman -n "__fish_mlxman_using_subcommand verify" -l tags -d 'Models with any of these tags' -r
@@ -126,7 +126,7 @@ complete -c mlxman -n "__fish_mlxman_using_subcommand verify" -l quick -d 'Measu
 complete -c mlxman -n "__fish_mlxman_using_subcommand verify" -l bench -d 'Measure as mlx_lm.benchmark does: 512 prompt tokens, 128 generated ones, 5 trials'
 complete -c mlxman -n "__fish_mlxman_using_subcommand verify" -l record-answers -d 'Keep what each model answers to a fixed prompt, to compare with later'
 complete -c mlxman -n "__fish_mlxman_using_subcommand verify" -l json -d 'Print JSON instead of a table'
-complete -c mlxman -n "__fish_mlxman_using_subcommand verify" -s q -l quiet -d 'Print no status, only data and errors'
+complete -c mlxman -n "__fish_mlxman_using_subcommand verify" -s q -l quiet -d 'Print no status, only data, errors, and what was refused'
 complete -c mlxman -n "__fish_mlxman_using_subcommand verify" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c mlxman -n "__fish_mlxman_using_subcommand show" -l models -d 'Models by name, repo id or glob, with @REVISION or without' -r
 complete -c mlxman -n "__fish_mlxman_using_subcommand show" -l tags -d 'Models with any of these tags' -r
@@ -138,25 +138,25 @@ complete -c mlxman -n "__fish_mlxman_using_subcommand show" -l config -d 'Read t
 complete -c mlxman -n "__fish_mlxman_using_subcommand show" -l fused-only -d 'Only models with an adapter fused in'
 complete -c mlxman -n "__fish_mlxman_using_subcommand show" -l missing-only -d 'Only models whose files are gone'
 complete -c mlxman -n "__fish_mlxman_using_subcommand show" -l json -d 'Print JSON instead of a table'
-complete -c mlxman -n "__fish_mlxman_using_subcommand show" -s q -l quiet -d 'Print no status, only data and errors'
+complete -c mlxman -n "__fish_mlxman_using_subcommand show" -s q -l quiet -d 'Print no status, only data, errors, and what was refused'
 complete -c mlxman -n "__fish_mlxman_using_subcommand show" -s h -l help -d 'Print help'
 complete -c mlxman -n "__fish_mlxman_using_subcommand path" -l store -d 'Use only this store, as hub=PATH or folder=PATH (repeatable); a word without `=` selects among the known stores' -r
 complete -c mlxman -n "__fish_mlxman_using_subcommand path" -l store-timeout -d 'Give up a store that does not answer for so long' -r
 complete -c mlxman -n "__fish_mlxman_using_subcommand path" -l config -d 'Read this configuration instead of $XDG_CONFIG_HOME/mlxman/config.toml' -r -F
 complete -c mlxman -n "__fish_mlxman_using_subcommand path" -l json -d 'Print JSON instead of a table'
-complete -c mlxman -n "__fish_mlxman_using_subcommand path" -s q -l quiet -d 'Print no status, only data and errors'
+complete -c mlxman -n "__fish_mlxman_using_subcommand path" -s q -l quiet -d 'Print no status, only data, errors, and what was refused'
 complete -c mlxman -n "__fish_mlxman_using_subcommand path" -s h -l help -d 'Print help'
 complete -c mlxman -n "__fish_mlxman_using_subcommand run" -l store -d 'Use only this store, as hub=PATH or folder=PATH (repeatable); a word without `=` selects among the known stores' -r
 complete -c mlxman -n "__fish_mlxman_using_subcommand run" -l store-timeout -d 'Give up a store that does not answer for so long' -r
 complete -c mlxman -n "__fish_mlxman_using_subcommand run" -l config -d 'Read this configuration instead of $XDG_CONFIG_HOME/mlxman/config.toml' -r -F
 complete -c mlxman -n "__fish_mlxman_using_subcommand run" -l json -d 'Print JSON instead of a table'
-complete -c mlxman -n "__fish_mlxman_using_subcommand run" -s q -l quiet -d 'Print no status, only data and errors'
+complete -c mlxman -n "__fish_mlxman_using_subcommand run" -s q -l quiet -d 'Print no status, only data, errors, and what was refused'
 complete -c mlxman -n "__fish_mlxman_using_subcommand run" -s h -l help -d 'Print help'
 complete -c mlxman -n "__fish_mlxman_using_subcommand stores" -l store -d 'Use only this store, as hub=PATH or folder=PATH (repeatable); a word without `=` selects among the known stores' -r
 complete -c mlxman -n "__fish_mlxman_using_subcommand stores" -l store-timeout -d 'Give up a store that does not answer for so long' -r
 complete -c mlxman -n "__fish_mlxman_using_subcommand stores" -l config -d 'Read this configuration instead of $XDG_CONFIG_HOME/mlxman/config.toml' -r -F
 complete -c mlxman -n "__fish_mlxman_using_subcommand stores" -l json -d 'Print JSON instead of a table'
-complete -c mlxman -n "__fish_mlxman_using_subcommand stores" -s q -l quiet -d 'Print no status, only data and errors'
+complete -c mlxman -n "__fish_mlxman_using_subcommand stores" -s q -l quiet -d 'Print no status, only data, errors, and what was refused'
 complete -c mlxman -n "__fish_mlxman_using_subcommand stores" -s h -l help -d 'Print help'
 complete -c mlxman -n "__fish_mlxman_using_subcommand doctor" -l store -d 'Use only this store, as hub=PATH or folder=PATH (repeatable); a word without `=` selects among the known stores' -r
 complete -c mlxman -n "__fish_mlxman_using_subcommand doctor" -l store-timeout -d 'Give up a store that does not answer for so long' -r
@@ -165,38 +165,38 @@ complete -c mlxman -n "__fish_mlxman_using_subcommand doctor" -l fix -d 'Mend wh
 complete -c mlxman -n "__fish_mlxman_using_subcommand doctor" -s y -l yes -d 'Do not ask'
 complete -c mlxman -n "__fish_mlxman_using_subcommand doctor" -l dry-run -d 'Show what would be mended, and touch nothing'
 complete -c mlxman -n "__fish_mlxman_using_subcommand doctor" -l json -d 'Print JSON instead of a table'
-complete -c mlxman -n "__fish_mlxman_using_subcommand doctor" -s q -l quiet -d 'Print no status, only data and errors'
+complete -c mlxman -n "__fish_mlxman_using_subcommand doctor" -s q -l quiet -d 'Print no status, only data, errors, and what was refused'
 complete -c mlxman -n "__fish_mlxman_using_subcommand doctor" -s h -l help -d 'Print help'
 complete -c mlxman -n "__fish_mlxman_using_subcommand tag" -l remove -d 'Tags to take away' -r
 complete -c mlxman -n "__fish_mlxman_using_subcommand tag" -l store -d 'Use only this store, as hub=PATH or folder=PATH (repeatable); a word without `=` selects among the known stores' -r
 complete -c mlxman -n "__fish_mlxman_using_subcommand tag" -l store-timeout -d 'Give up a store that does not answer for so long' -r
 complete -c mlxman -n "__fish_mlxman_using_subcommand tag" -l config -d 'Read this configuration instead of $XDG_CONFIG_HOME/mlxman/config.toml' -r -F
 complete -c mlxman -n "__fish_mlxman_using_subcommand tag" -l json -d 'Print JSON instead of a table'
-complete -c mlxman -n "__fish_mlxman_using_subcommand tag" -s q -l quiet -d 'Print no status, only data and errors'
+complete -c mlxman -n "__fish_mlxman_using_subcommand tag" -s q -l quiet -d 'Print no status, only data, errors, and what was refused'
 complete -c mlxman -n "__fish_mlxman_using_subcommand tag" -s h -l help -d 'Print help'
 complete -c mlxman -n "__fish_mlxman_using_subcommand note" -l store -d 'Use only this store, as hub=PATH or folder=PATH (repeatable); a word without `=` selects among the known stores' -r
 complete -c mlxman -n "__fish_mlxman_using_subcommand note" -l store-timeout -d 'Give up a store that does not answer for so long' -r
 complete -c mlxman -n "__fish_mlxman_using_subcommand note" -l config -d 'Read this configuration instead of $XDG_CONFIG_HOME/mlxman/config.toml' -r -F
 complete -c mlxman -n "__fish_mlxman_using_subcommand note" -l json -d 'Print JSON instead of a table'
-complete -c mlxman -n "__fish_mlxman_using_subcommand note" -s q -l quiet -d 'Print no status, only data and errors'
+complete -c mlxman -n "__fish_mlxman_using_subcommand note" -s q -l quiet -d 'Print no status, only data, errors, and what was refused'
 complete -c mlxman -n "__fish_mlxman_using_subcommand note" -s h -l help -d 'Print help'
 complete -c mlxman -n "__fish_mlxman_using_subcommand pin" -l store -d 'Use only this store, as hub=PATH or folder=PATH (repeatable); a word without `=` selects among the known stores' -r
 complete -c mlxman -n "__fish_mlxman_using_subcommand pin" -l store-timeout -d 'Give up a store that does not answer for so long' -r
 complete -c mlxman -n "__fish_mlxman_using_subcommand pin" -l config -d 'Read this configuration instead of $XDG_CONFIG_HOME/mlxman/config.toml' -r -F
 complete -c mlxman -n "__fish_mlxman_using_subcommand pin" -l json -d 'Print JSON instead of a table'
-complete -c mlxman -n "__fish_mlxman_using_subcommand pin" -s q -l quiet -d 'Print no status, only data and errors'
+complete -c mlxman -n "__fish_mlxman_using_subcommand pin" -s q -l quiet -d 'Print no status, only data, errors, and what was refused'
 complete -c mlxman -n "__fish_mlxman_using_subcommand pin" -s h -l help -d 'Print help'
 complete -c mlxman -n "__fish_mlxman_using_subcommand unpin" -l store -d 'Use only this store, as hub=PATH or folder=PATH (repeatable); a word without `=` selects among the known stores' -r
 complete -c mlxman -n "__fish_mlxman_using_subcommand unpin" -l store-timeout -d 'Give up a store that does not answer for so long' -r
 complete -c mlxman -n "__fish_mlxman_using_subcommand unpin" -l config -d 'Read this configuration instead of $XDG_CONFIG_HOME/mlxman/config.toml' -r -F
 complete -c mlxman -n "__fish_mlxman_using_subcommand unpin" -l json -d 'Print JSON instead of a table'
-complete -c mlxman -n "__fish_mlxman_using_subcommand unpin" -s q -l quiet -d 'Print no status, only data and errors'
+complete -c mlxman -n "__fish_mlxman_using_subcommand unpin" -s q -l quiet -d 'Print no status, only data, errors, and what was refused'
 complete -c mlxman -n "__fish_mlxman_using_subcommand unpin" -s h -l help -d 'Print help'
 complete -c mlxman -n "__fish_mlxman_using_subcommand clean; and not __fish_seen_subcommand_from preview apply dedupe hf" -l store -d 'Use only this store, as hub=PATH or folder=PATH (repeatable); a word without `=` selects among the known stores' -r
 complete -c mlxman -n "__fish_mlxman_using_subcommand clean; and not __fish_seen_subcommand_from preview apply dedupe hf" -l store-timeout -d 'Give up a store that does not answer for so long' -r
 complete -c mlxman -n "__fish_mlxman_using_subcommand clean; and not __fish_seen_subcommand_from preview apply dedupe hf" -l config -d 'Read this configuration instead of $XDG_CONFIG_HOME/mlxman/config.toml' -r -F
 complete -c mlxman -n "__fish_mlxman_using_subcommand clean; and not __fish_seen_subcommand_from preview apply dedupe hf" -l json -d 'Print JSON instead of a table'
-complete -c mlxman -n "__fish_mlxman_using_subcommand clean; and not __fish_seen_subcommand_from preview apply dedupe hf" -s q -l quiet -d 'Print no status, only data and errors'
+complete -c mlxman -n "__fish_mlxman_using_subcommand clean; and not __fish_seen_subcommand_from preview apply dedupe hf" -s q -l quiet -d 'Print no status, only data, errors, and what was refused'
 complete -c mlxman -n "__fish_mlxman_using_subcommand clean; and not __fish_seen_subcommand_from preview apply dedupe hf" -s h -l help -d 'Print help'
 complete -c mlxman -n "__fish_mlxman_using_subcommand clean; and not __fish_seen_subcommand_from preview apply dedupe hf" -f -a "preview" -d 'Show what matches, or without filters what is safe to go; nothing is touched'
 complete -c mlxman -n "__fish_mlxman_using_subcommand clean; and not __fish_seen_subcommand_from preview apply dedupe hf" -f -a "apply" -d 'Do what a preview showed: move it into the store\'s trash, from where `mlxman undo` puts it back'
@@ -221,13 +221,13 @@ complete -c mlxman -n "__fish_mlxman_using_subcommand clean; and __fish_seen_sub
 complete -c mlxman -n "__fish_mlxman_using_subcommand clean; and __fish_seen_subcommand_from preview" -l detached -d 'Snapshots that no ref names, where another of the repo is named by one'
 complete -c mlxman -n "__fish_mlxman_using_subcommand clean; and __fish_seen_subcommand_from preview" -l partials -d 'Partial downloads that nobody writes'
 complete -c mlxman -n "__fish_mlxman_using_subcommand clean; and __fish_seen_subcommand_from preview" -l orphans -d 'Blobs that no snapshot uses'
-complete -c mlxman -n "__fish_mlxman_using_subcommand clean; and __fish_seen_subcommand_from preview" -l broken -d 'Repos without a snapshot, snapshots without a file or with links whose blobs are gone, models whose weights are cut off or failed `verify --level integrity`, stale locks'
+complete -c mlxman -n "__fish_mlxman_using_subcommand clean; and __fish_seen_subcommand_from preview" -l broken -d 'Repos without a snapshot, snapshots without a file or with links whose blobs are gone, stale locks'
 complete -c mlxman -n "__fish_mlxman_using_subcommand clean; and __fish_seen_subcommand_from preview" -l duplicates -d 'Models that lie in the stores once more; the copy in the better place stays'
 complete -c mlxman -n "__fish_mlxman_using_subcommand clean; and __fish_seen_subcommand_from preview" -l superseded -d 'Models of which a newer revision or a finer precision is here and passed `verify --level load`'
 complete -c mlxman -n "__fish_mlxman_using_subcommand clean; and __fish_seen_subcommand_from preview" -l no-policies -d 'Leave out the policies of the configuration'
 complete -c mlxman -n "__fish_mlxman_using_subcommand clean; and __fish_seen_subcommand_from preview" -l include-irreplaceable -d 'Also what cannot be had again: a fused LoRA, a conversion made here, what no repo is known for'
 complete -c mlxman -n "__fish_mlxman_using_subcommand clean; and __fish_seen_subcommand_from preview" -l json -d 'Print JSON instead of a table'
-complete -c mlxman -n "__fish_mlxman_using_subcommand clean; and __fish_seen_subcommand_from preview" -s q -l quiet -d 'Print no status, only data and errors'
+complete -c mlxman -n "__fish_mlxman_using_subcommand clean; and __fish_seen_subcommand_from preview" -s q -l quiet -d 'Print no status, only data, errors, and what was refused'
 complete -c mlxman -n "__fish_mlxman_using_subcommand clean; and __fish_seen_subcommand_from preview" -s h -l help -d 'Print help'
 complete -c mlxman -n "__fish_mlxman_using_subcommand clean; and __fish_seen_subcommand_from apply" -l models -d 'Models by name, repo id or glob, with @REVISION or without' -r
 complete -c mlxman -n "__fish_mlxman_using_subcommand clean; and __fish_seen_subcommand_from apply" -l tags -d 'Models with any of these tags' -r
@@ -246,7 +246,7 @@ complete -c mlxman -n "__fish_mlxman_using_subcommand clean; and __fish_seen_sub
 complete -c mlxman -n "__fish_mlxman_using_subcommand clean; and __fish_seen_subcommand_from apply" -l detached -d 'Snapshots that no ref names, where another of the repo is named by one'
 complete -c mlxman -n "__fish_mlxman_using_subcommand clean; and __fish_seen_subcommand_from apply" -l partials -d 'Partial downloads that nobody writes'
 complete -c mlxman -n "__fish_mlxman_using_subcommand clean; and __fish_seen_subcommand_from apply" -l orphans -d 'Blobs that no snapshot uses'
-complete -c mlxman -n "__fish_mlxman_using_subcommand clean; and __fish_seen_subcommand_from apply" -l broken -d 'Repos without a snapshot, snapshots without a file or with links whose blobs are gone, models whose weights are cut off or failed `verify --level integrity`, stale locks'
+complete -c mlxman -n "__fish_mlxman_using_subcommand clean; and __fish_seen_subcommand_from apply" -l broken -d 'Repos without a snapshot, snapshots without a file or with links whose blobs are gone, stale locks'
 complete -c mlxman -n "__fish_mlxman_using_subcommand clean; and __fish_seen_subcommand_from apply" -l duplicates -d 'Models that lie in the stores once more; the copy in the better place stays'
 complete -c mlxman -n "__fish_mlxman_using_subcommand clean; and __fish_seen_subcommand_from apply" -l superseded -d 'Models of which a newer revision or a finer precision is here and passed `verify --level load`'
 complete -c mlxman -n "__fish_mlxman_using_subcommand clean; and __fish_seen_subcommand_from apply" -l no-policies -d 'Leave out the policies of the configuration'
@@ -254,7 +254,7 @@ complete -c mlxman -n "__fish_mlxman_using_subcommand clean; and __fish_seen_sub
 complete -c mlxman -n "__fish_mlxman_using_subcommand clean; and __fish_seen_subcommand_from apply" -s y -l yes -d 'Do not ask'
 complete -c mlxman -n "__fish_mlxman_using_subcommand clean; and __fish_seen_subcommand_from apply" -l now -d 'Free the space at once: what goes cannot be put back'
 complete -c mlxman -n "__fish_mlxman_using_subcommand clean; and __fish_seen_subcommand_from apply" -l json -d 'Print JSON instead of a table'
-complete -c mlxman -n "__fish_mlxman_using_subcommand clean; and __fish_seen_subcommand_from apply" -s q -l quiet -d 'Print no status, only data and errors'
+complete -c mlxman -n "__fish_mlxman_using_subcommand clean; and __fish_seen_subcommand_from apply" -s q -l quiet -d 'Print no status, only data, errors, and what was refused'
 complete -c mlxman -n "__fish_mlxman_using_subcommand clean; and __fish_seen_subcommand_from apply" -s h -l help -d 'Print help'
 complete -c mlxman -n "__fish_mlxman_using_subcommand clean; and __fish_seen_subcommand_from dedupe" -l min-size -d 'Leave files of fewer bytes alone, such as 64MB; 1 MiB by default' -r
 complete -c mlxman -n "__fish_mlxman_using_subcommand clean; and __fish_seen_subcommand_from dedupe" -l store -d 'Use only this store, as hub=PATH or folder=PATH (repeatable); a word without `=` selects among the known stores' -r
@@ -265,7 +265,7 @@ complete -c mlxman -n "__fish_mlxman_using_subcommand clean; and __fish_seen_sub
 complete -c mlxman -n "__fish_mlxman_using_subcommand clean; and __fish_seen_subcommand_from dedupe" -l hardlink -d 'Make them one file with several names, where the filesystem does not let files share blocks: to edit one is then to edit all of them, and they have the times of the one that stays'
 complete -c mlxman -n "__fish_mlxman_using_subcommand clean; and __fish_seen_subcommand_from dedupe" -l now -d 'Free the space at once; `mlxman undo` then has to copy'
 complete -c mlxman -n "__fish_mlxman_using_subcommand clean; and __fish_seen_subcommand_from dedupe" -l json -d 'Print JSON instead of a table'
-complete -c mlxman -n "__fish_mlxman_using_subcommand clean; and __fish_seen_subcommand_from dedupe" -s q -l quiet -d 'Print no status, only data and errors'
+complete -c mlxman -n "__fish_mlxman_using_subcommand clean; and __fish_seen_subcommand_from dedupe" -s q -l quiet -d 'Print no status, only data, errors, and what was refused'
 complete -c mlxman -n "__fish_mlxman_using_subcommand clean; and __fish_seen_subcommand_from dedupe" -s h -l help -d 'Print help'
 complete -c mlxman -n "__fish_mlxman_using_subcommand clean; and __fish_seen_subcommand_from hf" -l pattern -d 'Show what would go of repos with this id, or of all that a glob matches; `--yes` does it' -r
 complete -c mlxman -n "__fish_mlxman_using_subcommand clean; and __fish_seen_subcommand_from hf" -l hf-home -d 'Look in this directory\'s `hub` instead of the known hub caches' -r -F
@@ -278,19 +278,19 @@ complete -c mlxman -n "__fish_mlxman_using_subcommand clean; and __fish_seen_sub
 complete -c mlxman -n "__fish_mlxman_using_subcommand clean; and __fish_seen_subcommand_from hf" -s y -l yes -d 'Move what matches into the trash, without asking'
 complete -c mlxman -n "__fish_mlxman_using_subcommand clean; and __fish_seen_subcommand_from hf" -l now -d 'With --yes: free the space at once; what goes cannot be put back'
 complete -c mlxman -n "__fish_mlxman_using_subcommand clean; and __fish_seen_subcommand_from hf" -l json -d 'Print JSON instead of a table'
-complete -c mlxman -n "__fish_mlxman_using_subcommand clean; and __fish_seen_subcommand_from hf" -s q -l quiet -d 'Print no status, only data and errors'
+complete -c mlxman -n "__fish_mlxman_using_subcommand clean; and __fish_seen_subcommand_from hf" -s q -l quiet -d 'Print no status, only data, errors, and what was refused'
 complete -c mlxman -n "__fish_mlxman_using_subcommand clean; and __fish_seen_subcommand_from hf" -s h -l help -d 'Print help'
 complete -c mlxman -n "__fish_mlxman_using_subcommand undo" -l store -d 'Use only this store, as hub=PATH or folder=PATH (repeatable); a word without `=` selects among the known stores' -r
 complete -c mlxman -n "__fish_mlxman_using_subcommand undo" -l store-timeout -d 'Give up a store that does not answer for so long' -r
 complete -c mlxman -n "__fish_mlxman_using_subcommand undo" -l config -d 'Read this configuration instead of $XDG_CONFIG_HOME/mlxman/config.toml' -r -F
 complete -c mlxman -n "__fish_mlxman_using_subcommand undo" -l json -d 'Print JSON instead of a table'
-complete -c mlxman -n "__fish_mlxman_using_subcommand undo" -s q -l quiet -d 'Print no status, only data and errors'
+complete -c mlxman -n "__fish_mlxman_using_subcommand undo" -s q -l quiet -d 'Print no status, only data, errors, and what was refused'
 complete -c mlxman -n "__fish_mlxman_using_subcommand undo" -s h -l help -d 'Print help'
 complete -c mlxman -n "__fish_mlxman_using_subcommand trash; and not __fish_seen_subcommand_from list empty" -l store -d 'Use only this store, as hub=PATH or folder=PATH (repeatable); a word without `=` selects among the known stores' -r
 complete -c mlxman -n "__fish_mlxman_using_subcommand trash; and not __fish_seen_subcommand_from list empty" -l store-timeout -d 'Give up a store that does not answer for so long' -r
 complete -c mlxman -n "__fish_mlxman_using_subcommand trash; and not __fish_seen_subcommand_from list empty" -l config -d 'Read this configuration instead of $XDG_CONFIG_HOME/mlxman/config.toml' -r -F
 complete -c mlxman -n "__fish_mlxman_using_subcommand trash; and not __fish_seen_subcommand_from list empty" -l json -d 'Print JSON instead of a table'
-complete -c mlxman -n "__fish_mlxman_using_subcommand trash; and not __fish_seen_subcommand_from list empty" -s q -l quiet -d 'Print no status, only data and errors'
+complete -c mlxman -n "__fish_mlxman_using_subcommand trash; and not __fish_seen_subcommand_from list empty" -s q -l quiet -d 'Print no status, only data, errors, and what was refused'
 complete -c mlxman -n "__fish_mlxman_using_subcommand trash; and not __fish_seen_subcommand_from list empty" -s h -l help -d 'Print help'
 complete -c mlxman -n "__fish_mlxman_using_subcommand trash; and not __fish_seen_subcommand_from list empty" -f -a "list" -d 'List what can be put back, and what the disk gets back when it is freed'
 complete -c mlxman -n "__fish_mlxman_using_subcommand trash; and not __fish_seen_subcommand_from list empty" -f -a "empty" -d 'Free it for good'
@@ -298,7 +298,7 @@ complete -c mlxman -n "__fish_mlxman_using_subcommand trash; and __fish_seen_sub
 complete -c mlxman -n "__fish_mlxman_using_subcommand trash; and __fish_seen_subcommand_from list" -l store-timeout -d 'Give up a store that does not answer for so long' -r
 complete -c mlxman -n "__fish_mlxman_using_subcommand trash; and __fish_seen_subcommand_from list" -l config -d 'Read this configuration instead of $XDG_CONFIG_HOME/mlxman/config.toml' -r -F
 complete -c mlxman -n "__fish_mlxman_using_subcommand trash; and __fish_seen_subcommand_from list" -l json -d 'Print JSON instead of a table'
-complete -c mlxman -n "__fish_mlxman_using_subcommand trash; and __fish_seen_subcommand_from list" -s q -l quiet -d 'Print no status, only data and errors'
+complete -c mlxman -n "__fish_mlxman_using_subcommand trash; and __fish_seen_subcommand_from list" -s q -l quiet -d 'Print no status, only data, errors, and what was refused'
 complete -c mlxman -n "__fish_mlxman_using_subcommand trash; and __fish_seen_subcommand_from list" -s h -l help -d 'Print help'
 complete -c mlxman -n "__fish_mlxman_using_subcommand trash; and __fish_seen_subcommand_from empty" -l older-than -d 'Only what was removed longer ago than this, such as 7d' -r
 complete -c mlxman -n "__fish_mlxman_using_subcommand trash; and __fish_seen_subcommand_from empty" -l store -d 'Use only this store, as hub=PATH or folder=PATH (repeatable); a word without `=` selects among the known stores' -r
@@ -306,24 +306,24 @@ complete -c mlxman -n "__fish_mlxman_using_subcommand trash; and __fish_seen_sub
 complete -c mlxman -n "__fish_mlxman_using_subcommand trash; and __fish_seen_subcommand_from empty" -l config -d 'Read this configuration instead of $XDG_CONFIG_HOME/mlxman/config.toml' -r -F
 complete -c mlxman -n "__fish_mlxman_using_subcommand trash; and __fish_seen_subcommand_from empty" -s y -l yes -d 'Do not ask'
 complete -c mlxman -n "__fish_mlxman_using_subcommand trash; and __fish_seen_subcommand_from empty" -l json -d 'Print JSON instead of a table'
-complete -c mlxman -n "__fish_mlxman_using_subcommand trash; and __fish_seen_subcommand_from empty" -s q -l quiet -d 'Print no status, only data and errors'
+complete -c mlxman -n "__fish_mlxman_using_subcommand trash; and __fish_seen_subcommand_from empty" -s q -l quiet -d 'Print no status, only data, errors, and what was refused'
 complete -c mlxman -n "__fish_mlxman_using_subcommand trash; and __fish_seen_subcommand_from empty" -s h -l help -d 'Print help'
 complete -c mlxman -n "__fish_mlxman_using_subcommand schema" -l store -d 'Use only this store, as hub=PATH or folder=PATH (repeatable); a word without `=` selects among the known stores' -r
 complete -c mlxman -n "__fish_mlxman_using_subcommand schema" -l store-timeout -d 'Give up a store that does not answer for so long' -r
 complete -c mlxman -n "__fish_mlxman_using_subcommand schema" -l config -d 'Read this configuration instead of $XDG_CONFIG_HOME/mlxman/config.toml' -r -F
 complete -c mlxman -n "__fish_mlxman_using_subcommand schema" -l list -d 'Print the names'
 complete -c mlxman -n "__fish_mlxman_using_subcommand schema" -l json -d 'Print JSON instead of a table'
-complete -c mlxman -n "__fish_mlxman_using_subcommand schema" -s q -l quiet -d 'Print no status, only data and errors'
+complete -c mlxman -n "__fish_mlxman_using_subcommand schema" -s q -l quiet -d 'Print no status, only data, errors, and what was refused'
 complete -c mlxman -n "__fish_mlxman_using_subcommand schema" -s h -l help -d 'Print help'
 complete -c mlxman -n "__fish_mlxman_using_subcommand completions" -l store -d 'Use only this store, as hub=PATH or folder=PATH (repeatable); a word without `=` selects among the known stores' -r
 complete -c mlxman -n "__fish_mlxman_using_subcommand completions" -l store-timeout -d 'Give up a store that does not answer for so long' -r
 complete -c mlxman -n "__fish_mlxman_using_subcommand completions" -l config -d 'Read this configuration instead of $XDG_CONFIG_HOME/mlxman/config.toml' -r -F
 complete -c mlxman -n "__fish_mlxman_using_subcommand completions" -l json -d 'Print JSON instead of a table'
-complete -c mlxman -n "__fish_mlxman_using_subcommand completions" -s q -l quiet -d 'Print no status, only data and errors'
+complete -c mlxman -n "__fish_mlxman_using_subcommand completions" -s q -l quiet -d 'Print no status, only data, errors, and what was refused'
 complete -c mlxman -n "__fish_mlxman_using_subcommand completions" -s h -l help -d 'Print help'
 complete -c mlxman -n "__fish_mlxman_using_subcommand man" -l store -d 'Use only this store, as hub=PATH or folder=PATH (repeatable); a word without `=` selects among the known stores' -r
 complete -c mlxman -n "__fish_mlxman_using_subcommand man" -l store-timeout -d 'Give up a store that does not answer for so long' -r
 complete -c mlxman -n "__fish_mlxman_using_subcommand man" -l config -d 'Read this configuration instead of $XDG_CONFIG_HOME/mlxman/config.toml' -r -F
 complete -c mlxman -n "__fish_mlxman_using_subcommand man" -l json -d 'Print JSON instead of a table'
-complete -c mlxman -n "__fish_mlxman_using_subcommand man" -s q -l quiet -d 'Print no status, only data and errors'
+complete -c mlxman -n "__fish_mlxman_using_subcommand man" -s q -l quiet -d 'Print no status, only data, errors, and what was refused'
 complete -c mlxman -n "__fish_mlxman_using_subcommand man" -s h -l help -d 'Print help'

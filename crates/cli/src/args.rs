@@ -41,7 +41,7 @@ pub(crate) struct Global {
     /// Print JSON instead of a table
     #[arg(long, global = true)]
     pub(crate) json: bool,
-    /// Print no status, only data and errors
+    /// Print no status, only data, errors, and what was refused
     #[arg(long, short, global = true)]
     pub(crate) quiet: bool,
     /// Give up a store that does not answer for so long
@@ -481,8 +481,7 @@ pub(crate) struct Policies {
     /// Blobs that no snapshot uses
     #[arg(long)]
     pub(crate) orphans: bool,
-    /// Repos without a snapshot, snapshots without a file or with links whose blobs are gone, models whose weights
-    /// are cut off or failed `verify --level integrity`, stale locks
+    /// Repos without a snapshot, snapshots without a file or with links whose blobs are gone, stale locks
     #[arg(long)]
     pub(crate) broken: bool,
     /// Models that lie in the stores once more; the copy in the better place stays

@@ -151,7 +151,9 @@ impl Scan {
         // Other models in the same directory have theirs there, too.
         let is_there = |path: &String| {
             let place = if model.key.is_empty() { path.clone() } else { format!("{}/{path}", model.key) };
-            model.file(path).is_some() || self.root().stat_below(&place).is_ok()
+            // What cannot be asked is not said to be gone.
+            let gone = |error: std::io::Error| error.kind() == std::io::ErrorKind::NotFound;
+            model.file(path).is_some() || !self.root().stat_below(&place).err().is_some_and(gone)
         };
         found.retain(|path| !is_there(path));
         found.sort_unstable();

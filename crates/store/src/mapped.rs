@@ -10,7 +10,7 @@ use std::io;
 use std::mem::MaybeUninit;
 use std::ptr::null_mut;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering, compiler_fence};
 
 use memmap2::{Advice, Mmap, MmapOptions};
 
@@ -20,6 +20,9 @@ const WINDOWS: usize = 64;
 /// A window that is open.
 struct Open {
     taken: AtomicBool,
+    /// Odd while the addresses change: the handler looks before and after it reads them, so that it never takes one
+    /// window's beginning with another's end.
+    turn: AtomicUsize,
     torn: AtomicBool,
     /// Addresses; nothing is in it while both are 0.
     start: AtomicUsize,
@@ -29,11 +32,31 @@ struct Open {
 static OPEN: [Open; WINDOWS] = [const {
     Open {
         taken: AtomicBool::new(false),
+        turn: AtomicUsize::new(0),
         torn: AtomicBool::new(false),
         start: AtomicUsize::new(0),
         end: AtomicUsize::new(0),
     }
 }; WINDOWS];
+
+impl Open {
+    /// Only whoever has taken it does this.
+    fn set(&self, start: usize, end: usize) {
+        self.turn.fetch_add(1, Ordering::SeqCst);
+        self.start.store(start, Ordering::SeqCst);
+        self.end.store(end, Ordering::SeqCst);
+        self.turn.fetch_add(1, Ordering::SeqCst);
+    }
+
+    /// The end of the window, if `address` is in it. One that is being opened or closed has no address in it that
+    /// anybody reads.
+    fn end_behind(&self, address: usize) -> Option<usize> {
+        let turn = self.turn.load(Ordering::SeqCst);
+        let (start, end) = (self.start.load(Ordering::SeqCst), self.end.load(Ordering::SeqCst));
+        let is_settled = turn.is_multiple_of(2) && turn == self.turn.load(Ordering::SeqCst);
+        (is_settled && (start..end).contains(&address)).then_some(end)
+    }
+}
 
 /// Hands `len` bytes of a file from `at` on to `read`. What is cut off within the last page is no error here, for the
 /// system has zeros there: whoever is to know looks at the file's size and times afterwards.
@@ -55,7 +78,10 @@ pub fn mapped<R>(file: &File, at: u64, len: usize, read: impl FnOnce(&[u8]) -> R
     // The kernel may read ahead further than usual; where it does not take the advice, nothing is lost.
     let _ = map.advise(Advice::Sequential);
     let window = Window::open(map)?;
+    // The handler is no thread: the compiler must not read before the window is open, nor after what tells that it is torn.
+    compiler_fence(Ordering::SeqCst);
     let made = read(&window.map);
+    compiler_fence(Ordering::SeqCst);
     if window.slot.torn.load(Ordering::Acquire) { Err(io::ErrorKind::UnexpectedEof.into()) } else { Ok(made) }
 }
 
@@ -72,16 +98,14 @@ impl Window {
         // A map begins where a page does, and what is asked for may begin within it.
         let start = page_of(map.as_ptr().addr());
         slot.torn.store(false, Ordering::Release);
-        slot.start.store(start, Ordering::Release);
-        slot.end.store(map.as_ptr().addr() + map.len(), Ordering::Release);
+        slot.set(start, map.as_ptr().addr() + map.len());
         Ok(Window { map, slot })
     }
 }
 
 impl Drop for Window {
     fn drop(&mut self) {
-        self.slot.end.store(0, Ordering::Release);
-        self.slot.start.store(0, Ordering::Release);
+        self.slot.set(0, 0);
         self.slot.taken.store(false, Ordering::Release);
     }
 }
@@ -123,14 +147,13 @@ extern "C" fn on_bus_error(signal: libc::c_int, info: *mut libc::siginfo_t, cont
     // while its window is open: the thread that reads it stands here.
     unsafe {
         let address = (*info).si_addr().addr();
-        for slot in &OPEN {
-            let (start, end) = (slot.start.load(Ordering::Acquire), slot.end.load(Ordering::Acquire));
-            if !(start..end).contains(&address) {
-                continue;
-            }
+        // Sent by a program, and not by a fault: then there is no address.
+        let is_sent = (*info).si_code <= 0;
+        for slot in OPEN.iter().filter(|_| !is_sent) {
+            let Some(end) = slot.end_behind(address) else { continue };
             slot.torn.store(true, Ordering::Release);
             let page = page_of(address);
-            let flags = libc::MAP_PRIVATE | libc::MAP_ANON | libc::MAP_FIXED | libc::MAP_NORESERVE;
+            let flags = libc::MAP_PRIVATE | libc::MAP_ANON | libc::MAP_FIXED;
             let at = std::ptr::with_exposed_provenance_mut(page);
             if libc::mmap(at, end - page, libc::PROT_READ, flags, -1, 0) != libc::MAP_FAILED {
                 return;

@@ -30,8 +30,7 @@ impl Judge<'_> {
             Some(_) => (VerifiedLevel::Structure, Verdict::Fail),
             None => (VerifiedLevel::Structure, Verdict::Pass),
         };
-        let reason = self.structure.failure.as_ref().map(ToString::to_string);
-        Verification { reason, instead, ..self.about(level, verdict) }
+        Verification { reason: self.structure.failure.clone(), instead, ..self.about(level, verdict) }
     }
 
     /// What was wanted was not tried.

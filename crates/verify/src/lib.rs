@@ -17,7 +17,7 @@ pub use answers::{
     KeptAnswers, MOST_GREEDY, MOST_PROMPT_TOKENS, PROMPT_TOKENS, Reference, compare, question,
 };
 pub use run::{Answering, Base, Observer, Outcome, Plan, Run, Task, run};
-pub use structure::{Failure, Structure, check};
+pub use structure::{Structure, check};
 pub use worker::{Launch, kill_all};
 
 use mlxman_manifest::VerifiedModel;

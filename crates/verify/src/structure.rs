@@ -18,8 +18,8 @@ use mlxman_store::{EntryKind, FileEntry, FoundModel, Progress, Scan, Severity};
 pub struct Structure {
     /// What it is, by its own files.
     pub observation: Observation,
-    /// Why it fails.
-    pub failure: Option<Failure>,
+    /// Why it fails, for people: what, where, what to do.
+    pub failure: Option<String>,
     /// A stamp of the files that were looked at.
     pub stamp: String,
     /// Bytes of its weights.
@@ -28,22 +28,6 @@ pub struct Structure {
     pub largest_bytes: u64,
     /// Whether there are weights that MLX reads.
     pub loads: bool,
-}
-
-/// Why a structure fails, for people.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Failure {
-    /// What is wrong, and where.
-    pub what: String,
-    /// What to do; where the contents turn out to be those that were published, it is of no use.
-    pub advice: Option<&'static str>,
-}
-
-impl std::fmt::Display for Failure {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(&self.what)?;
-        self.advice.map_or(Ok(()), |advice| write!(f, "; {advice}"))
-    }
 }
 
 /// Looks at a model's files anew, whatever is known of them.
@@ -69,7 +53,7 @@ pub fn check(scan: &Scan, model: &FoundModel) -> Structure {
 
 /// What has the name of a file that programs read, and is none: whoever opens a pipe waits for ever, and a directory
 /// cannot be read. A look at the files alone does not see it.
-fn no_file(scan: &Scan, model: &FoundModel) -> Option<Failure> {
+fn no_file(scan: &Scan, model: &FoundModel) -> Option<String> {
     let is_weights = |name: &str| [".safetensors", ".npz", ".gguf"].iter().any(|end| name.ends_with(end));
     let is_config = |name: &str| name.ends_with(".json") || name.ends_with(".jinja");
     let own = (!model.is_file).then_some(model.key.as_str())?;
@@ -97,15 +81,16 @@ fn no_file(scan: &Scan, model: &FoundModel) -> Option<Failure> {
             };
             let name = entry.lossy_name();
             let path = if inside.is_empty() { name } else { format!("{inside}/{name}") };
-            let what = format!("{path} is {what}, and should be a file");
-            return Some(Failure { what, advice: Some("remove it, and download the model again") });
+            return Some(format!(
+                "{path} is {what}, and should be a file; remove it, and download the model again"
+            ));
         }
     }
     None
 }
 
 /// What is missing or broken: the gravest first, and how many more there are.
-fn problems(observation: &Observation) -> Option<Failure> {
+fn problems(observation: &Observation) -> Option<String> {
     if observation.health.status == HealthStatus::Complete {
         return None;
     }
@@ -117,7 +102,7 @@ fn problems(observation: &Observation) -> Option<Failure> {
         1 => String::new(),
         count => format!(" (and {} more: mlxman show says which)", count - 1),
     };
-    Some(Failure { what: format!("{place}{}{more}", first.message), advice: None })
+    Some(format!("{place}{}{more}", first.message))
 }
 
 /// The largest `config.json` that is read.
@@ -125,7 +110,7 @@ const CONFIG_LIMIT: u64 = 64 << 20;
 
 /// What a family's decoder needs and the headers do not have: the names of tensors, and their shapes. Says nothing of a
 /// family that it does not know, nor of weights that are packed in another way than MLX's.
-fn family_expects(scan: &Scan, model: &FoundModel, observation: &Observation) -> Option<Failure> {
+fn family_expects(scan: &Scan, model: &FoundModel, observation: &Observation) -> Option<String> {
     if !matches!(observation.format, Format::Mlx | Format::Transformers) {
         return None;
     }
@@ -142,10 +127,7 @@ fn family_expects(scan: &Scan, model: &FoundModel, observation: &Observation) ->
     });
     let decoder = match described {
         Ok(decoder) => decoder?,
-        Err(why) => {
-            let what = format!("config.json: {why}");
-            return Some(Failure { what, advice: Some("download the file again, or mend it") });
-        }
+        Err(why) => return Some(format!("config.json: {why}; download the file again, or mend it")),
     };
     let shapes = shapes(scan, model, &decoder)?;
     let foreign = [".qweight", ".weight_packed", "_blocks", ".weight_scale_inv", ".absmax"];
@@ -158,9 +140,10 @@ fn family_expects(scan: &Scan, model: &FoundModel, observation: &Observation) ->
         1 => String::new(),
         count => format!(" (and {} more like it)", count - 1),
     };
-    let family = decoder.family;
-    let what = format!("{first}{more}: config.json describes another {family} than these files hold");
-    Some(Failure { what, advice: Some("download the model again") })
+    Some(format!(
+        "{first}{more}: config.json describes another {} than these files hold; download the model again",
+        decoder.family
+    ))
 }
 
 /// Shapes by the names that the description has; `None` where a header cannot be read, which is told elsewhere.

@@ -2,8 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
+use mlxman_manifest::FileRecord;
 use mlxman_manifest::registry::SurveyedModel;
-use mlxman_manifest::{FileRecord, Summary};
 use mlxman_store::{OwnerId, ProblemKind};
 
 use super::budget::{self, Budget};
@@ -192,10 +192,6 @@ impl Run<'_> {
             if let Some(link) = dangling.filter(|_| args.broken) {
                 let path = link.path.as_deref().unwrap_or_default().escape_debug();
                 add(Rule::Broken, format!("the blob of its `{path}` is gone"));
-            } else if args.broken
-                && let Some(why) = unusable_weights(&known.summary)
-            {
-                add(Rule::Broken, why.to_owned());
             }
             if let (Some(age), Some(used)) = (policies.older_than, LastUse::of(known))
                 && now.signed_duration_since(used.time) > age
@@ -238,21 +234,5 @@ impl Run<'_> {
                 }
             }
         }
-    }
-}
-
-/// Why a model's weights cannot be used, whatever else it has, as far as syncs and checks have found.
-fn unusable_weights(known: &Summary) -> Option<&'static str> {
-    let has = |kind: ProblemKind| known.problems.iter().any(|problem| problem == kind.word());
-    if known.is_damaged() {
-        Some("it failed `mlxman verify --level integrity`; `mlxman doctor` says how to fetch a file again")
-    } else if has(ProblemKind::TruncatedWeights) {
-        Some(
-            "a weight file of it is shorter than its header says; `mlxman doctor` says how to fetch it again",
-        )
-    } else if has(ProblemKind::HeaderInvalid) || has(ProblemKind::GgufInvalid) {
-        Some("the header of a weight file of it cannot be read; `mlxman doctor` says how to fetch it again")
-    } else {
-        None
     }
 }

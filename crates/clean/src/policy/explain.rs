@@ -279,9 +279,7 @@ fn not_named(policy: &str, survey: &Survey, asked: Asked<'_>, (index, at): (usiz
         ("--detached", Some(false)) => "a ref names it",
         ("--detached", Some(true)) => "no ref names it, and none names another snapshot of its repo",
         ("--detached", None) => "it is no snapshot of a hub cache, or a ref of its repo cannot be read",
-        ("--broken", _) => {
-            "it has files, its links lead to blobs that are there, and nothing is known against its weights"
-        }
+        ("--broken", _) => "it has files, and its links lead to blobs that are there",
         ("--superseded", _) => {
             "no newer revision of it that a ref names, and no finer precision, that passed `mlxman verify` is here"
         }

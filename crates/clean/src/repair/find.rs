@@ -17,15 +17,21 @@ use super::{
 };
 use crate::plan::{Candidate, Plan, Rule};
 
-/// What removes leftovers of a kind, of one repo where that is known; it shows them first, and asks.
-fn clean(kind: ProblemKind, repo: Option<&str>) -> String {
-    let policy = match kind {
-        ProblemKind::PartialDead => "--partials",
-        ProblemKind::OrphanBlob => "--orphans",
-        _ => "--broken",
+/// What removes leftovers of a kind in one repo of `store`, and nothing else; it shows them first, and asks. None where a
+/// filter cannot name the repo alone: names of data sets are those of models, too.
+fn clean(kind: ProblemKind, store: &str, dir: Option<&str>, repo: Option<&str>) -> Option<String> {
+    let plain = |repo: &&str| repo.bytes().all(|b| b.is_ascii_alphanumeric() || b"/._-".contains(&b));
+    let repo = repo.filter(plain).filter(|_| dir.and_then(kind_of) == Some(RepoKind::Model))?;
+    let (policies, filter) = match kind {
+        ProblemKind::PartialDead => ("--partials", ""),
+        ProblemKind::OrphanBlob => ("--orphans", ""),
+        // What lies in it goes before it does.
+        ProblemKind::RepoWithoutSnapshot => ("--broken --orphans --partials", ""),
+        ProblemKind::StaleLocks => ("--broken", " --filter problem=stale_locks"),
+        _ => return None,
     };
-    let repo = repo.map(|repo| format!(" --models {}", quoted(repo))).unwrap_or_default();
-    format!("mlxman clean apply {policy}{repo}")
+    let (store, models) = (quoted(store), quoted(&format!("--models={repo}")));
+    Some(format!("mlxman clean apply --no-policies {policies} --store {store} {models}{filter}"))
 }
 
 impl Repairs {
@@ -250,10 +256,9 @@ impl OfStore<'_> {
                 let name = path.rsplit('/').next().unwrap_or_default();
                 let repair = listings.get(repo).and_then(|list| links::adopt(root, repo, name, list));
                 repair.map(|mut repair| {
-                    if stray.owner.is_some() {
-                        repair
-                            .does
-                            .push_str(&format!(" (or free it: `{}`)", clean(kind, stray.repo_id.as_deref())));
+                    let free = self.free(kind, stray, Some(repo)).filter(|_| stray.owner.is_some());
+                    if let Some(free) = free {
+                        repair.does.push_str(&format!(" (or free it: `{free}`)"));
                     }
                     repair
                 })
@@ -277,18 +282,33 @@ impl OfStore<'_> {
                 self.download().fetch(kind, stray.repo_id.as_deref()?, None, Some(name), false)
             }),
             ProblemKind::HubInsideFolder => None,
-            // What its listing names can be adopted: to remove the repo is no advice.
-            ProblemKind::RepoWithoutSnapshot
-                if repo.and_then(|repo| listings.get(repo)).is_some_and(|listed| !listed.is_empty()) =>
-            {
+            // What a listing names can be adopted: to remove the repo is no advice.
+            ProblemKind::RepoWithoutSnapshot if repo.is_some_and(|repo| self.can_adopt(repo, listings)) => {
                 None
             }
             _ if leftover && stray.owner.is_some() && finding.repair.is_none() => {
-                Some(clean(kind, stray.repo_id.as_deref()))
+                self.free(kind, stray, repo)
             }
             _ => None,
         };
         finding
+    }
+
+    /// What frees a leftover alone.
+    fn free(&self, kind: ProblemKind, stray: &Stray, repo: Option<&str>) -> Option<String> {
+        // Lock files lie in a directory of their own, by the names of repos.
+        let of_locks = || stray.problem.path.as_deref()?.strip_prefix(".locks/")?.split('/').next();
+        clean(kind, &self.store.spec.id(), repo.or_else(of_locks), stray.repo_id.as_deref())
+    }
+
+    /// Whether a blob of the repo has its name in a listing, and can be linked again.
+    fn can_adopt(&self, repo: &str, listings: &HashMap<&str, Vec<Listed>>) -> bool {
+        let Some(listed) = listings.get(repo) else { return false };
+        let orphans = self.scan.strays.iter().filter(|stray| stray.problem.kind == ProblemKind::OrphanBlob);
+        orphans.filter_map(|stray| stray.problem.path.as_deref()).any(|path| {
+            let name = path.rsplit('/').next().unwrap_or_default();
+            repo_of(Some(path)) == Some(repo) && links::adopt(self.scan.root(), repo, name, listed).is_some()
+        })
     }
 
     fn model(

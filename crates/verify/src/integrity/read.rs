@@ -1,5 +1,6 @@
 //! Reading one content, once, for all the hashes that are wanted of it.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::io::{self, Read};
 
@@ -13,6 +14,8 @@ pub(super) const PIECE: usize = 1 << 20;
 
 /// How much of a file is mapped at once; a part is a multiple of it.
 const WINDOW: usize = 16 << 20;
+
+const _: () = assert!(CHUNK.is_multiple_of(WINDOW as u64) && WINDOW.is_multiple_of(PIECE));
 
 /// What is smaller is copied: to map it would take longer.
 const MAPPED: u64 = 1 << 20;
@@ -76,6 +79,14 @@ impl Wanted<'_> {
         // The kernel may read ahead further than usual; where it does not take the advice, nothing is lost.
         let _ = advise(&file);
         let mut progress = self.begin();
+        let begun_at = progress.at;
+        // What is read again counts once.
+        let again = Cell::new(0);
+        let step = &|bytes: u64, marks: Option<&[String]>| {
+            let known = bytes.min(again.get());
+            again.set(again.get() - known);
+            step(bytes - known, marks)
+        };
         let mut flow = Flow::Goes;
         if size >= MAPPED {
             while flow == Flow::Goes && progress.at < size {
@@ -90,6 +101,7 @@ impl Wanted<'_> {
                     Ok(went) => flow = went.unwrap_or(Flow::Goes),
                     // It is cut, or the disk has an error, or no file can be mapped here: reading it will tell.
                     Err(_) => {
+                        again.set(progress.at - begun_at);
                         progress = self.begin();
                         break;
                     }

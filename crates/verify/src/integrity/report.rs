@@ -9,7 +9,7 @@ use mlxman_store::{ProblemKind, Severity};
 
 use super::expected::{Expected, how};
 use super::fetch::Origin;
-use crate::structure::{Failure, Structure};
+use crate::structure::Structure;
 
 /// What came of one file.
 #[derive(Debug, Clone, PartialEq)]
@@ -106,16 +106,13 @@ impl About<'_> {
             let place = first.path.as_ref().map(|path| format!("{path}: ")).unwrap_or_default();
             let fetch = first.fetch_again.as_ref().map(|fetch| format!(": {fetch}")).unwrap_or_default();
             (Verdict::Fail, Some(and_more(format!("{place}{}{fetch}", first.why), integrity.missing.len())))
-        } else if let Some(failure) = &structural {
-            let whole = integrity.read_files + integrity.skipped_files == integrity.files;
-            let of_files = integrity.files > 0 && whole && integrity.uncheckable.is_empty();
-            // Whoever published it published it so: to fetch it again would change nothing.
-            let reason = if of_files && failure.advice.is_some() {
-                format!("every file is what it should be, and yet: {}", failure.what)
-            } else {
-                failure.to_string()
-            };
-            (Verdict::Fail, Some(reason))
+        } else if let Some(first) = weights_changed.iter().find(|file| file.since == ChangedSince::Reading) {
+            // What was looked at before that is not what is there.
+            let why =
+                format!("{} {}, and nothing says what it should be now", first.path, first.since.words());
+            (Verdict::Skipped, Some(and_more(why, weights_changed.len())))
+        } else if structural.is_some() {
+            (Verdict::Fail, structural.clone())
         } else if let Some(first) = weights_changed.first() {
             let why =
                 format!("{} {}, and nothing says what it should be now", first.path, first.since.words());
@@ -222,7 +219,7 @@ impl About<'_> {
     }
 
     /// Why the structure fails. Sizes are looked at here file by file, with what is known of each.
-    fn structural(&self) -> Option<Failure> {
+    fn structural(&self) -> Option<String> {
         let failure = self.structure.failure.clone()?;
         let problems = &self.structure.observation.health.problems;
         if problems.iter().all(|problem| problem.kind != ProblemKind::SizeMismatch) {
@@ -232,7 +229,7 @@ impl About<'_> {
             problem.severity == Severity::Error && problem.kind != ProblemKind::SizeMismatch
         })?;
         let place = other.path.as_deref().map(|path| format!("{path}: ")).unwrap_or_default();
-        Some(Failure { what: format!("{place}{}", other.message), advice: None })
+        Some(format!("{place}{}", other.message))
     }
 }
 

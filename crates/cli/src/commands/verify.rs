@@ -532,7 +532,9 @@ pub(super) fn duration(option: &str, text: &str) -> Result<Duration> {
     };
     seconds
         .filter(|time| !time.is_zero())
-        .ok_or_else(|| wrong(format!("{option} {text}: it has to be longer than nothing")))
+        .ok_or_else(|| wrong(format!(
+                "{option} {text}: that is no time to wait; give one that is longer than nothing and has an end, such as 30 (seconds), 300ms or 10m"
+            )))
 }
 
 /// The level for a worker; none for what needs none.
